@@ -1,0 +1,81 @@
+"""Every option of a training, written once: name, type, bounds, default, help, and its name in kohya_ss.
+
+Flags, presets, the page, the documentation and all checks are made from these classes. `None` means off and 0 means 0.
+A field lives in the smallest part that can own it; variants are unions told apart by `type`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainer.config.data import Buckets, Captions, Data
+from trainer.config.model import Model
+from trainer.config.network import Lora, Rates
+from trainer.config.objective import L1, L2, Huber, Loss, MultiresNoise, Noise, Objective, OffsetNoise, PlainNoise, SmoothL1
+from trainer.config.optimizers import (
+    Adafactor,
+    AdafactorSchedule,
+    AdamW,
+    AdamW8bit,
+    Constant,
+    Cosine,
+    CosineWithRestarts,
+    Linear,
+    Lion,
+    Optimizer,
+    Polynomial,
+    Prodigy,
+    Schedule,
+)
+from trainer.config.parts import Kohya, Part
+from trainer.config.run import SAMPLERS, Output, Sample, Save, Train, Validation
+
+VERSION = 1
+
+
+class Config(Part):
+    """One training, whole."""
+
+    version: Literal[1] = VERSION
+    """Version of this layout; older files are brought up to date when they are read."""
+    about: str = ""
+    """What a preset is for, in a sentence."""
+    seed: Annotated[int, Field(ge=0, lt=2**32), Kohya("seed")] = 42
+    """Seed of every random draw."""
+    model: Model = Model()
+    data: Data = Data()
+    captions: Captions = Captions()
+    network: Lora = Lora()
+    rates: Rates = Rates()
+    optimizer: Annotated[Optimizer, Kohya("optimizer")] = AdamW()
+    """What turns gradients into steps."""
+    schedule: Annotated[Schedule, Kohya("lr_scheduler")] = Cosine()
+    """How the learning rate changes while training goes on."""
+    objective: Objective = Objective()
+    train: Train = Train()
+    save: Save = Save()
+    sample: Sample = Sample()
+    validation: Validation = Validation()
+    output: Output = Output()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if not (self.rates.unet or self.rates.text_encoder or self.rates.text_encoder_2):
+            raise ValueError("every rate is off: nothing would be trained")
+        if self.data.cache_text and self.captions.vary:
+            raise ValueError("cache_text needs captions that do not vary: turn off shuffle, dropout and wildcards")
+        if self.data.cache_text and (self.rates.text_encoder or self.rates.text_encoder_2):
+            raise ValueError("cache_text needs text encoders that are not trained: leave both their rates empty")
+        if (self.schedule.type == "adafactor") != (self.optimizer.type == "adafactor" and self.optimizer.lr is None):
+            raise ValueError("the adafactor schedule and an Adafactor optimizer with an empty lr belong together")
+        return self
+
+
+__all__ = [
+    "SAMPLERS", "VERSION", "L1", "L2", "Adafactor", "AdafactorSchedule", "AdamW", "AdamW8bit", "Buckets", "Captions", "Config",
+    "Constant", "Cosine", "CosineWithRestarts", "Data", "Huber", "Kohya", "Linear", "Lion", "Lora", "Loss", "Model",
+    "MultiresNoise", "Noise", "Objective", "OffsetNoise", "Optimizer", "Output", "Part", "PlainNoise", "Polynomial",
+    "Prodigy", "Rates", "Sample", "Save", "Schedule", "SmoothL1", "Train", "Validation",
+]  # fmt: skip

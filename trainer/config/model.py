@@ -1,0 +1,36 @@
+"""The base model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainer.config.parts import IsPath, Kohya, Part
+
+
+class Model(Part):
+    """The base model that is fine-tuned."""
+
+    base: Annotated[str, Field(min_length=1), Kohya("pretrained_model_name_or_path"), IsPath()] = "pocket"
+    """Base model: a .safetensors or .ckpt file, a diffusers folder, a hub id, or `pocket` for the one that is shipped."""
+    family: Literal["auto", "sd15", "sdxl"] = "auto"
+    """Model family; auto reads it from the file's header."""
+    prediction: Annotated[Literal["auto", "epsilon", "v"], Kohya("v_parameterization")] = "auto"
+    """What the model predicts: the noise (epsilon) or the velocity (v); auto reads it from the file."""
+    zero_terminal_snr: Annotated[bool | None, Kohya("zero_terminal_snr")] = None
+    """Rescale the noise schedule so that the last timestep is pure noise (NoobAI v-prediction); empty reads it from the file."""
+    vae: Annotated[str | None, Kohya("vae"), IsPath()] = None
+    """A separate VAE file or folder in place of the one in the base model."""
+    vae_precision: Annotated[Literal["auto", "fp32"], Kohya("no_half_vae")] = "auto"
+    """Precision of the VAE: auto follows mixed precision and turns to fp32 when a picture comes out as NaN."""
+    vae_batch: Annotated[int, Field(ge=1, le=64), Kohya("vae_batch_size")] = 1
+    """Pictures encoded by the VAE at once while caching."""
+    vae_slicing: bool = False
+    """Decode sample pictures one at a time: less memory, slower."""
+    vae_tiling: bool = False
+    """Run the VAE in overlapping tiles: far less memory at large sizes, slightly different pixels."""
+    low_ram: Annotated[bool, Kohya("lowram")] = False
+    """Load each part straight to the training device, so that main memory never holds the whole model."""
+    clip_skip: Annotated[int | None, Field(ge=1, le=12), Kohya("clip_skip")] = None
+    """Take the text encoder's n-th layer from the end (anime models: 2); SD1.5 only."""

@@ -1,0 +1,56 @@
+"""What every part of the schema is made of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+
+@dataclass(frozen=True)
+class Kohya:
+    """The kohya_ss key of a field. A plain dataclass: a pydantic model as metadata provokes serializer warnings."""
+
+    key: str
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), "kohya": self.key}
+
+
+@dataclass(frozen=True)
+class IsPath:
+    """Marks a file or folder: a relative one counts from the config's file."""
+
+
+class Part(BaseModel):
+    """A group of options: immutable, and a name it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def _size(value: Any) -> Any:
+    """One number means a square; "512,768" is how the Kohya GUI writes a size."""
+    if isinstance(value, str):
+        value = [int(side) if side.strip().isdigit() else side for side in re.split(r"[,x]", value)]
+    if isinstance(value, int):
+        value = [value]
+    return [*value, *value] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _warmup(value: int | str) -> int | str:
+    if isinstance(value, str) and not re.fullmatch(r"\d{1,2}(\.\d+)?%", value):
+        raise ValueError(f"warm-up {value!r} is neither a number of steps nor a share such as '10%'")
+    return value
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+DropoutRate = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=64, le=4096)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_size)]
+Rate = Annotated[float, Field(ge=0)] | Literal["same"] | None
+Warmup = Annotated[Annotated[int, Field(ge=0)] | str, AfterValidator(_warmup)]

@@ -1,0 +1,139 @@
+"""How long, how fast, and what is kept: training, saving, samples, validation, output."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from trainer.config.parts import Count, IsPath, Kohya, Part, Probability
+
+SAMPLERS = (
+    *("ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a"),
+    *("dpmsolver", "dpmsolver++", "dpmsingle", "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a"),
+)
+"""The names of the Kohya GUI; `k_` names are the same samplers under their older name."""
+
+RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")  # names that Windows keeps for devices
+
+
+def _file_name(name: str) -> str:
+    if name != name.strip(" .") or re.search(r'[<>:"/\\|?*\x00-\x1f]', name) or RESERVED.match(name):
+        raise ValueError(f'{name!r} cannot be a file name: no < > : " / \\ | ? *, no device name, no space or dot at an end')
+    return name
+
+
+class Train(Part):
+    """Length, batch, and how memory is used."""
+
+    epochs: Annotated[Count | None, Kohya("max_train_epochs")] = 10
+    """Times that all pictures with their repeats are seen; empty counts by steps alone."""
+    steps: Annotated[Count | None, Kohya("max_train_steps")] = None
+    """Stop after this many optimizer steps, even in the middle of an epoch."""
+    batch: Annotated[int, Field(ge=1, le=256), Kohya("train_batch_size")] = 1
+    """Pictures in a batch."""
+    accumulate: Annotated[int, Field(ge=1, le=1024), Kohya("gradient_accumulation_steps")] = 1
+    """Batches whose gradients are added up before a step: a larger batch in the same memory."""
+    precision: Annotated[Literal["no", "fp16", "bf16"], Kohya("mixed_precision")] = "no"
+    """Mixed precision: the base model's numbers; bf16 for RTX 30 and newer, fp16 for older cards, no for the CPU."""
+    full: Annotated[bool, Kohya("full_bf16")] = False
+    """Keep the trained weights in the mixed precision as well: less memory, less exact."""
+    checkpointing: Annotated[bool, Kohya("gradient_checkpointing")] = False
+    """Compute activations twice in place of keeping them: far less memory, about a third slower."""
+    attention: Annotated[Literal["sdpa", "xformers"], Kohya("xformers")] = "sdpa"
+    """Attention kernel; xformers must be installed."""
+    clip: Annotated[float | None, Field(gt=0), Kohya("max_grad_norm")] = 1.0
+    """Limit on the norm of the gradient; empty sets none."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; auto takes the first GPU there is."""
+    threads: Annotated[Count | None, Kohya("num_cpu_threads_per_process")] = None
+    """CPU threads; empty takes all cores. Kept through a resume, because it can change the last bit."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.epochs is None and self.steps is None:
+            raise ValueError("one of epochs and steps must be given, or training would never end")
+        if self.full and self.precision == "no":
+            raise ValueError("full needs a mixed precision: set precision to bf16 or fp16, or full to false")
+        return self
+
+
+class Save(Part):
+    """What is written during training."""
+
+    every_epochs: Annotated[Count | None, Kohya("save_every_n_epochs")] = 1
+    """Save the LoRA every n epochs."""
+    every_steps: Annotated[Count | None, Kohya("save_every_n_steps")] = None
+    """Save the LoRA every n steps."""
+    every_minutes: Annotated[float | None, Field(gt=0)] = None
+    """Save the LoRA every n minutes."""
+    keep_last: Annotated[Count | None, Kohya("save_last_n_epochs")] = None
+    """Keep only the newest n of these files; the final one always stays."""
+    precision: Annotated[Literal["fp32", "fp16", "bf16"], Kohya("save_precision")] = "fp16"
+    """Precision of the saved LoRA; fp16 is what every tool reads."""
+    state_minutes: Annotated[float, Field(ge=0)] = 10.0
+    """Minutes between states that a training can be resumed from; 0 writes one each step."""
+    state_keep: Annotated[int, Field(ge=1, le=100)] = 2
+    """States kept in the run folder."""
+
+
+class Sample(Part):
+    """Pictures made while training goes on."""
+
+    prompts: list[str] = []
+    """Prompts, one each, with the switches of sd-scripts: `--w 512 --h 768 --d 1 --s 30 --l 7.5 --n blurry --ss euler_a`."""
+    file: Annotated[str | None, Kohya("sample_prompts"), IsPath()] = None
+    """A text file with one prompt a line; `#` starts a comment."""
+    every_epochs: Annotated[Count | None, Kohya("sample_every_n_epochs")] = None
+    """Sample every n epochs."""
+    every_steps: Annotated[Count | None, Kohya("sample_every_n_steps")] = None
+    """Sample every n steps."""
+    first: Annotated[bool, Kohya("sample_at_first")] = False
+    """Sample once before the first step, to see the base model."""
+    sampler: Annotated[Literal[SAMPLERS], Kohya("sample_sampler")] = "ddim"
+    """Sampler of prompts that name none."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    """Seed of prompts that name none; the same for every prompt and time, so that pictures can be compared."""
+
+
+class Validation(Part):
+    """Loss at fixed noise and fixed timesteps on pictures that are not trained, and on some that are."""
+
+    share: Annotated[Probability, Kohya("validation_split")] = 0.0
+    """Share of the pictures held out; 0 holds none out."""
+    folder: Annotated[str | None, IsPath()] = None
+    """A folder of pictures to validate on, in place of a share."""
+    every_epochs: Annotated[Count | None, Kohya("validate_every_n_epochs")] = 1
+    """Validate every n epochs."""
+    every_steps: Annotated[Count | None, Kohya("validate_every_n_steps")] = None
+    """Validate every n steps."""
+    timesteps: Annotated[tuple[Annotated[int, Field(ge=0, le=999)], ...], Field(min_length=1)] = (200, 400, 600, 800)
+    """Timesteps at which the loss is taken."""
+    pictures: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Trained pictures that are measured beside them, so that the gap shows."""
+
+
+class Output(Part):
+    """Where the LoRA goes, and what its file says about itself."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_file_name), Kohya("output_name")] = "last"
+    """Model output name: the file is `<name>.safetensors`."""
+    folder: Annotated[str | None, Kohya("output_dir"), IsPath()] = None
+    """Output folder, as well as the run folder; empty keeps files in the run folder."""
+    logging: Annotated[str | None, Kohya("logging_dir"), IsPath()] = None
+    """Logging folder that gets the TensorBoard files too."""
+    metadata: Annotated[bool, Kohya("no_metadata")] = True
+    """Write into the file how it was made."""
+    comment: Annotated[str, Kohya("training_comment")] = ""
+    """Training comment; a good place for the trigger word."""
+    title: Annotated[str, Kohya("metadata_title")] = ""
+    """Title in the file; empty takes the name."""
+    author: Annotated[str, Kohya("metadata_author")] = ""
+    """Author in the file."""
+    description: Annotated[str, Kohya("metadata_description")] = ""
+    """Description in the file."""
+    license: Annotated[str, Kohya("metadata_license")] = ""
+    """Licence in the file."""
+    tags: Annotated[str, Kohya("metadata_tags")] = ""
+    """Tags in the file."""

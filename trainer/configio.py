@@ -1,0 +1,212 @@
+"""From files and flags to a Config: defaults < preset < file < flags, with an error that names the field."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from trainer import places
+from trainer.config import VERSION, Config
+from trainer.config.parts import IsPath
+from trainer.errors import InputError
+
+Tree = dict[str, Any]
+BUILT_IN = ("pocket", "zk9")
+HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+LARGEST = 4 * 2**20  # bytes; a config is a few kB, so anything larger is some other file
+KOHYA_ONLY = {"pretrained_model_name_or_path", "train_data_dir", "LoRA_type", "network_dim", "max_resolution"}
+
+MIGRATIONS: dict[int, Callable[[Tree], Tree]] = {}
+"""`MIGRATIONS[n]` turns a tree of version n into one of version n + 1."""
+
+
+class ConfigError(InputError):
+    """A config that cannot be used; the message names the file and the field."""
+
+
+def load(source: str, flags: Sequence[str] = ()) -> Config:
+    """The Config of a file or a preset's name, with `a.b=value` flags on top.
+
+    Relative paths count from the file they stand in, and from the current folder in flags.
+    Raises ConfigError when a name, a value or a file is wrong.
+    """
+    file = find(source)
+    tree = absolute(migrate(read_tree(file), str(file)), file.parent)
+    if preset := tree.pop("preset", None):
+        below = find(str(preset))
+        tree = overlay(absolute(migrate(read_tree(below), str(below)), below.parent), tree)
+    for flag in flags:
+        tree = overlay(tree, absolute(flag_tree(flag), Path.cwd()))
+    return check(overlay(Config().model_dump(mode="json"), tree), str(file))
+
+
+def find(source: str) -> Path:
+    """The file meant by a path or by a preset's name."""
+    places_to_look = [Path(source), *(folder / f"{source}.json" for folder in (places.home() / "presets", places.PRESETS))]
+    for path in places_to_look:
+        if path.is_file():
+            return path.resolve()
+    names = sorted(path.stem for path in places.PRESETS.glob("*.json"))
+    raise ConfigError(f"{source}: no such file, and no preset of that name{did_you_mean(source, names)}; presets: {', '.join(names)}")
+
+
+def read_tree(path: Path) -> Tree:
+    """The JSON object in a file; says where it is broken."""
+
+    def refuse(word: str) -> NoReturn:
+        raise ConfigError(f"{path}: {word} is not a number that JSON has; write a finite number, or null for off")
+
+    def once(pairs: list[tuple[str, Any]]) -> Tree:
+        names = [name for name, _ in pairs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"{path}: {', '.join(twice)} given twice; keep one")
+        return dict(pairs)
+
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config (limit {LARGEST:,}); choose a JSON file")
+        tree = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=refuse, object_pairs_hook=once)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it again as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply to be a config") from None
+    except ValueError as error:  # a number of more than 4300 digits
+        raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: holds a {type(tree).__name__}, not a JSON object of options")
+    if len(KOHYA_ONLY & tree.keys()) >= 2:
+        raise ConfigError(f"{path}: a kohya_ss file; reading these is not built yet. Write the options as presets/README.md shows")
+    return tree
+
+
+def migrate(tree: Tree, name: str) -> Tree:
+    """The tree in today's layout."""
+    version = tree.get("version", VERSION)
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
+        raise ConfigError(f"{name}: version {version!r} is not known here (1 to {VERSION}); update Likeness to read it")
+    for step in range(version, VERSION):
+        tree = MIGRATIONS[step](tree)
+    return {**tree, "version": VERSION}
+
+
+def overlay(below: Tree, above: Mapping[str, Any]) -> Tree:
+    """`above` on top of `below`; a part whose `type` changes is replaced, not mixed with the old one."""
+    result = dict(below)
+    for name, value in above.items():
+        old = result.get(name)
+        same_kind = isinstance(old, dict) and isinstance(value, Mapping) and value.get("type", old.get("type")) == old.get("type")
+        result[name] = overlay(old, value) if same_kind else value  # pyrefly: ignore[bad-argument-type]
+    return result
+
+
+def flag_tree(flag: str) -> Tree:
+    """`optimizer.lr=1e-4` as a tree; the value is JSON where it can be, else text."""
+    name, equals, text = flag.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"--set {flag}: write it as part.option=value, for instance optimizer.lr=1e-4")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    for word in reversed(name.split(".")):
+        value = {word: value}
+    return value
+
+
+def absolute(tree: Tree, folder: Path) -> Tree:
+    """The tree with its relative paths counted from `folder`; built-in names and hub ids stay."""
+    result = dict(tree)
+    for part, option in PATHS:
+        node = result.get(part)
+        text = node.get(option) if isinstance(node, dict) else None
+        if isinstance(text, str) and text and text not in BUILT_IN:
+            path = folder / Path(text).expanduser()
+            if option != "base" or path.exists() or not HUB_ID.match(text):
+                result[part] = {**result[part], option: str(path.resolve())}
+    return result
+
+
+def check(tree: Tree, name: str) -> Config:
+    """The Config of a whole tree, or a ConfigError with one line for each mistake."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{name}: {explain(mistake)}" for mistake in error.errors())) from None
+
+
+def explain(mistake: ErrorDetails) -> str:
+    """One mistake in a line: the field, the value, the limit, and what the field is for."""
+    names = dict(leaves())
+    known = {word for name in names for word in name.split(".")}
+    place = ".".join(str(word) for word in mistake["loc"] if str(word) in known or mistake["type"] == "extra_forbidden")
+    if mistake["type"] == "extra_forbidden":
+        place = ".".join(str(word) for word in mistake["loc"] if word not in TAGS)
+        return f"{place}: no such option{did_you_mean(place, [*names, *Config.model_fields])}"
+    if mistake["type"] == "union_tag_invalid":
+        return f"{place}.type: {mistake['ctx']['tag']!r} is not one of {mistake['ctx']['expected_tags']}"
+    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    value = json.dumps(mistake["input"], default=str)
+    told = f"{place or 'config'}: {value[:60]}{'…' if len(value) > 60 else ''}" if not isinstance(mistake["input"], dict) else place or "config"
+    help_text = names.get(place, "")
+    return f"{told}: {message}{f' ({help_text})' if help_text else ''}"
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """A suggestion, when something near exists: by the whole dotted name, else by its last word."""
+    last = {name.rsplit(".", 1)[-1]: name for name in known}
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
+    near = near or [last[hit] for hit in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.7)]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def leaves(part: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted name and help of every option, all members of a union in turn."""
+    for name, field in part.model_fields.items():
+        parts = members(field.annotation)
+        for member in parts:
+            yield from leaves(member, f"{prefix}{name}.")
+        if not parts or type(None) in get_args(field.annotation):
+            yield f"{prefix}{name}", field.description or ""
+
+
+def members(annotation: Any) -> list[type[BaseModel]]:
+    """The parts that an annotation can hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [member for argument in get_args(annotation) for member in members(argument)]
+
+
+def _tags() -> set[str]:
+    """The values of all `type` fields: pydantic puts them into the place of an error."""
+    found: set[str] = set()
+
+    def walk(part: type[BaseModel]) -> None:
+        for name, field in part.model_fields.items():
+            if name == "type":
+                found.add(str(field.default))
+            for member in members(field.annotation):
+                walk(member)
+
+    walk(Config)
+    return found
+
+
+TAGS = _tags()
+PATHS = tuple(
+    (part, option)
+    for part, field in Config.model_fields.items()
+    for member in members(field.annotation)
+    for option, inner in member.model_fields.items()
+    if any(isinstance(mark, IsPath) for mark in inner.metadata)
+)
