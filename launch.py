@@ -1,0 +1,119 @@
+"""Start Likeness.
+
+    python launch.py                    train the demo (until the page is here) and say where its LoRA is
+    python launch.py train CONFIG ...   a tool of the engine: train, config, sample, caption, images,
+                                        compare, inspect, lora, model; --help after it shows its options
+    python launch.py test [...]         ruff, pyrefly, then pytest; what follows goes to pytest
+    python launch.py --check            what this machine has and which PyTorch fits; changes nothing
+    python launch.py --help             this text
+
+The first start makes the folder .venv and installs everything into it, with the PyTorch that fits this machine. Later
+starts need no network. To install anew, for a new GPU say, delete .venv. LIKENESS_TORCH=cu126 (or cpu, xpu, ...) names
+another build of PyTorch. Exit codes: 0 done, 2 something you can mend (it says what), 1 a failure, 130 Ctrl-C.
+"""
+
+# Like all of launcher/, standard library only and readable by Python 3.8, so that it can say when Python is too old.
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
+
+from launcher import LaunchError, clean_env, say
+from launcher.install import ensure
+from launcher.machine import OTHER_TORCH, TORCH, choose
+from launcher.venv import Venv
+
+ROOT = Path(__file__).resolve().parent
+VENV = Venv(ROOT)
+OLDEST_PYTHON = (3, 11)
+WORDS = ("train", "config", "sample", "caption", "images", "compare", "inspect", "lora", "model")
+CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyrefly", "check"])
+# -P: a torch.py or trainer/ that lies in the current folder (among downloaded pictures, say) is not imported.
+MODULE = [str(VENV.python), "-P", "-m"]
+
+
+def main(words: list[str]) -> int:
+    """The exit code, unless this process has become another."""
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        say(f"Likeness needs Python 3.11 or newer, and this is {platform.python_version()} ({sys.executable}).")
+        return 2
+    try:
+        if words[:1] in (["-h"], ["--help"]):
+            print(__doc__)
+            return 0
+        if words[:1] == ["--check"]:
+            return report()
+        command = None if words[:1] == ["test"] else command_for(words)
+        ensure(VENV)
+        return become(command) if command else run_tests(words[1:])
+    except LaunchError as error:
+        say(str(error))
+        return error.code
+    except OSError as error:
+        say(f"Likeness cannot start: {error}.")
+        return 2
+    except KeyboardInterrupt:
+        say("\nStopped. An install that was under way is mended by the next start.")
+        return 130
+
+
+def command_for(words: list[str]) -> list[str]:
+    """The command line of the engine, or of the page, for what follows launch.py."""
+    if words and words[0] in WORDS:
+        return [*MODULE, "trainer", *words]
+    if words and not words[0].startswith("-"):
+        raise LaunchError(f"There is no {words[0]!r}; there are test, {', '.join(WORDS)}. See python launch.py --help.")
+    if (ROOT / "webui" / "__main__.py").exists():
+        return [*MODULE, "webui", *words]
+    if words:
+        raise LaunchError(f"{words[0]} belongs to the page, which is not here yet. See python launch.py --help.")
+    return [*MODULE, "trainer", "train", str(ROOT / "presets" / "demo.json")]
+
+
+def run_tests(words: list[str]) -> int:
+    """ruff, pyrefly, then pytest, whose closing line comes last; ends at the first that fails."""
+    os.chdir(ROOT)
+    for check in CHECKS:
+        name = " ".join(check)
+        say(f"== {name}")
+        code = subprocess.run([*MODULE, *check], env=child_env()).returncode
+        if code:
+            say(f"{name} failed (exit code {code}); what comes after it was not run.")
+            return code
+    say("== pytest")
+    return become([*MODULE, "pytest", *words])
+
+
+def report() -> int:
+    """What --check says."""
+    pick, (action, why) = choose(), VENV.look()
+    say(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {ROOT}")
+    say(f"PyTorch {OTHER_TORCH.get(pick.backend, TORCH)}, build {pick.backend}: {pick.why}.")
+    say(".venv is ready." if action == "use" else f".venv is not ready: {why}. The next start installs.")
+    return 0
+
+
+def child_env() -> dict[str, str]:
+    """The environment of what we start. A person's own settings win over all but the safe path."""
+    gentle = {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
+    return {**gentle, "HF_HUB_DISABLE_TELEMETRY": "1", **clean_env()}
+
+
+def become(command: list[str]) -> int:
+    """Turns this process into the command, so that signals and the exit code pass; Windows can only run it."""
+    if os.name != "nt":
+        os.execve(command[0], command, child_env())
+    child = subprocess.Popen(command, env=child_env())
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):  # the child gets Ctrl-C as well, and decides
+            return child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

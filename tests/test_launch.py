@@ -1,0 +1,448 @@
+"""launch.py: which PyTorch fits, when .venv is good, what is installed, what is run. Nothing uses the network."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import launch
+from launcher import LaunchError
+from launcher.install import Steps, brief, check_room, ensure, failure, install
+from launcher.machine import Gpu, pick_backend, probe_nvidia, probe_rocm
+from launcher.venv import Venv
+
+FILES = [launch.ROOT / "launch.py", *(launch.ROOT / "launcher").glob("*.py")]
+posix = pytest.mark.skipif(os.name == "nt", reason="a shell script stands in for nvidia-smi")
+
+GTX1080, V100, T4, A100, RTX4090, H100, B200, RTX5090 = (6, 1), (7, 0), (7, 5), (8, 0), (8, 9), (9, 0), (10, 0), (12, 0)
+NEW, OLD, ANCIENT = (580, 65, 6), (535, 104), (470, 82)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "gpus", "rocm", "backend"),
+    [
+        ("Linux", "x86_64", [], None, "cpu"),
+        ("Linux", "x86_64", [(RTX4090, NEW)], None, "cu130"),
+        ("Linux", "x86_64", [(RTX4090, (580,))], None, "cu130"),
+        ("Linux", "x86_64", [(RTX4090, (579, 99))], None, "cu126"),
+        ("Linux", "x86_64", [(T4, NEW)], None, "cu130"),
+        ("Linux", "x86_64", [(V100, NEW)], None, "cu126"),  # CUDA 13 has no kernels for it, whatever the driver
+        ("Linux", "x86_64", [(GTX1080, NEW)], None, "cu126"),
+        ("Linux", "x86_64", [((5, 0), NEW)], None, "cu126"),
+        ("Linux", "x86_64", [((3, 5), ANCIENT)], None, "cpu"),
+        ("Linux", "x86_64", [(H100, OLD)], None, "cu126"),
+        ("Linux", "x86_64", [(A100, (525, 60, 13))], None, "cu126"),
+        ("Linux", "x86_64", [(A100, (525, 53))], None, "cpu"),
+        ("Linux", "x86_64", [(A100, ANCIENT)], None, "cpu"),
+        ("Linux", "x86_64", [(B200, NEW)], None, "cu130"),
+        ("Linux", "x86_64", [(RTX5090, (570, 86))], None, "cu128"),  # 12.6 has no kernels for it
+        ("Linux", "x86_64", [(GTX1080, NEW), (RTX4090, NEW)], None, "cu126"),  # one build for both
+        ("Linux", "x86_64", [(RTX5090, NEW), (GTX1080, NEW)], None, "cu130"),  # none for both: the newer
+        ("Linux", "aarch64", [(H100, OLD)], None, "cu126"),
+        ("Linux", "aarch64", [((12, 1), NEW)], None, "cu130"),
+        ("Linux", "aarch64", [(T4, NEW)], None, "cpu"),
+        ("Windows", "AMD64", [(RTX4090, (591, 44))], None, "cu130"),
+        ("Windows", "AMD64", [(RTX4090, (528, 33))], None, "cu126"),
+        ("Windows", "AMD64", [(RTX4090, (527, 41))], None, "cpu"),
+        ("Windows", "AMD64", [(RTX5090, (576, 2))], None, "cu128"),
+        ("Windows", "ARM64", [(RTX4090, NEW)], None, "cpu"),
+        ("Windows", "AMD64", [], (), "cpu"),
+        ("Darwin", "arm64", [], None, "cpu"),
+        ("Linux", "x86_64", [], (7, 2), "rocm7.2"),
+        ("Linux", "x86_64", [], (7, 1), "rocm7.1"),
+        ("Linux", "x86_64", [], (), "rocm7.1"),
+        ("Linux", "x86_64", [], (6, 4), "rocm7.1"),
+        ("Linux", "x86_64", [], (6, 3), "cpu"),
+        ("Linux", "aarch64", [], (7, 2), "cpu"),
+        ("Linux", "x86_64", [(RTX4090, NEW)], (7, 2), "cu130"),
+    ],
+)
+def test_the_build_that_fits(system: str, machine: str, gpus: list, rocm: tuple | None, backend: str) -> None:
+    pick = pick_backend(system, machine, [Gpu(*gpu) for gpu in gpus], rocm)
+    assert pick.backend == backend and pick.why
+
+
+# Looking at the machine
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a shell script of this text in the place of nvidia-smi."""
+
+    def write(text: str) -> None:
+        script = tmp_path / "nvidia-smi"
+        script.write_text(f"#!/bin/sh\n{text}\n")
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    return write
+
+
+@posix
+def test_gpus_as_nvidia_smi_tells_them(nvidia_smi: Callable[[str], None]) -> None:
+    nvidia_smi('[ "$1 $2" = "--query-gpu=compute_cap,driver_version --format=csv,noheader" ] || exit 6\n'
+               "echo '8.9, 580.65.06'; echo '[N/A], [N/A]'; echo '6.1, 580.65.06'")  # fmt: skip
+    assert probe_nvidia() == [Gpu((8, 9), (580, 65, 6)), Gpu((6, 1), (580, 65, 6))]
+
+
+@posix
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (
+            "echo 'NVIDIA-SMI has failed because it could not communicate with the driver'; exit 9",
+            "exit code 9: NVIDIA",
+        ),
+        ("echo 'Field \"compute_cap\" is not a valid field to query.'; exit 2", "not a valid field"),
+        ("exec sleep 20", "did not answer"),
+        ("echo '[N/A], [N/A]'", "names no GPU"),
+    ],
+)
+def test_a_broken_nvidia_smi_is_no_gpu_and_said(
+    nvidia_smi: Callable[[str], None], capsys: pytest.CaptureFixture[str], script: str, said: str
+) -> None:
+    nvidia_smi(script)
+    assert probe_nvidia(seconds=0.3) == []
+    assert said in capsys.readouterr().err
+
+
+@posix
+def test_rocm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "dev").mkdir()
+    version = tmp_path / "opt/rocm/.info/version"
+    version.parent.mkdir(parents=True)
+    version.write_text("7.1.1-38\n")
+    assert probe_rocm(tmp_path) is None  # the software, but no GPU
+    (tmp_path / "dev/kfd").touch()
+    assert probe_rocm(tmp_path) == (7, 1)
+    version.unlink()
+    assert probe_rocm(tmp_path) is None
+    (tmp_path / "rocminfo").touch(mode=0o755)
+    assert probe_rocm(tmp_path) == ()
+
+
+# The state of .venv
+
+
+class FakeSteps(Steps):
+    """Notes commands in place of running them; ends with `error` at the step whose title begins with `breaks`."""
+
+    def __init__(self, venv: Venv, index: bool = True, breaks: str = "none") -> None:
+        super().__init__(venv, lock=0, total=5)
+        self.index, self.breaks, self.titles, self.commands = index, breaks, [], []
+
+    def ask(self, command: list[str], **env: str) -> tuple[int, str]:
+        assert "--dry-run" in command and env["UV_HTTP_RETRIES"] == "0"
+        return (0, "") if self.index else (2, "error: Failed to fetch\n  cause: Name or service not known\n")
+
+    def do(self, title: str, command: list[str], own_bars: bool = False) -> str:
+        self.titles.append(title)
+        self.commands.append(command)
+        if title == "Making .venv":
+            self.venv.python.parent.mkdir(parents=True)
+            self.venv.python.symlink_to(sys.executable)
+        if title.startswith(self.breaks):
+            raise KeyboardInterrupt
+        return "PyTorch 2.13.0+cpu runs on cpu"
+
+
+@pytest.fixture
+def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Venv:
+    """A project on a machine without GPU, before its first start."""
+    (tmp_path / "pyproject.toml").write_bytes((launch.ROOT / "pyproject.toml").read_bytes())
+    monkeypatch.setenv("LIKENESS_TORCH", "cpu")
+    return Venv(tmp_path)
+
+
+@pytest.fixture
+def ready(venv: Venv) -> Venv:
+    install(venv, "make", FakeSteps(venv))
+    assert venv.look() == ("use", "")
+    return venv
+
+
+def test_first_start(venv: Venv) -> None:
+    assert venv.look()[0] == "make"
+    steps = FakeSteps(venv)
+    install(venv, "make", steps)
+    assert len(steps.titles) == 5
+    uv, libraries = steps.commands[2:4]
+    assert uv[:6] == [str(venv.python), "-m", "uv", "pip", "install", "--python"]
+    assert uv[uv.index("--torch-backend") + 1] == "cpu" and "torch==2.13.0" in uv
+    assert libraries[-2:] == ["--editable", ".[test]"]
+
+
+def test_the_last_torch_with_cuda_12_8(venv: Venv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKENESS_TORCH", "cu128")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1e12))
+    steps = FakeSteps(venv)
+    install(venv, "make", steps)
+    assert "torch==2.11.0" in steps.commands[2]
+
+
+def test_without_the_index_of_builds_pip_takes_over_aloud(venv: Venv, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = FakeSteps(venv, index=False)
+    install(venv, "make", steps)
+    assert steps.commands[2] == [str(venv.python), "-m", "pip", "install", "--progress-bar", "raw", "torch==2.13.0"]
+    said = capsys.readouterr().err
+    assert "cpu builds cannot be used (cause: Name or service not known)" in said and "usual package index" in said
+
+
+@pytest.mark.parametrize("breaks", ["Making", "Fetching", "Installing torch", "Installing Likeness", "Trying"])
+def test_an_install_stopped_at_any_step_is_noticed_and_mended(venv: Venv, breaks: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        install(venv, "make", FakeSteps(venv, breaks=breaks))
+    (venv.folder / "half-a-package").touch()
+    action, why = venv.look()
+    assert action == "rebuild" and "did not finish" in why
+    install(venv, action, FakeSteps(venv))
+    assert venv.look()[0] == "use" and not (venv.folder / "half-a-package").exists()
+
+
+def test_new_dependencies_are_installed_into_the_old_venv(ready: Venv) -> None:
+    pyproject = ready.root / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace("[tool.ruff]", "[tool.ruff]\n# not a dependency"))
+    assert ready.look()[0] == "use"
+    pyproject.write_text(pyproject.read_text().replace("tqdm>=", "tqdm!=1,>="))
+    assert ready.look()[0] == "update"
+    steps = FakeSteps(ready)
+    install(ready, "update", steps)
+    assert "Making .venv" not in steps.titles and ready.look()[0] == "use"
+
+
+def test_a_moved_project_is_installed_again(ready: Venv, tmp_path_factory: pytest.TempPathFactory) -> None:
+    moved = ready.root.rename(tmp_path_factory.mktemp("elsewhere") / "likeness")
+    assert Venv(moved).look()[0] == "update"
+
+
+def test_a_python_that_is_gone_or_another_is_noticed(ready: Venv) -> None:
+    ready.python.unlink()
+    assert ready.look() == ("rebuild", "The Python in .venv no longer runs")
+    ready.python.symlink_to("/nowhere/python3")
+    assert ready.look()[0] == "rebuild"
+    ready.python.unlink()
+    ready.python.write_text("#!/bin/sh\necho 3.99.0\n")
+    ready.python.chmod(0o755)
+    assert ready.look() == ("rebuild", "The Python in .venv has become 3.99.0")
+
+
+@pytest.mark.parametrize("stamp", ["", '{"state": "rea', "[]", '{"state": "installing"}', '{"state": "ready"}'])
+def test_a_stamp_that_says_nothing_is_no_stamp(ready: Venv, stamp: str) -> None:
+    ready.stamp.write_text(stamp)
+    assert ready.look()[0] == "rebuild"
+
+
+def test_another_build_can_be_asked_for(ready: Venv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKENESS_TORCH", "cu126")
+    assert ready.look()[0] == "rebuild"
+    monkeypatch.delenv("LIKENESS_TORCH")
+    assert ready.look()[0] == "use"  # the next start need not name it again
+
+
+def test_a_venv_of_someone_else_is_moved_away_not_deleted(venv: Venv) -> None:
+    venv.folder.mkdir()
+    (venv.folder / "theirs").touch()
+    action, _ = venv.look()
+    assert action == "aside"
+    install(venv, action, FakeSteps(venv))
+    assert venv.look()[0] == "use" and len(list(venv.root.glob(".venv-old-*/theirs"))) == 1
+
+
+def test_a_later_start_runs_nothing(ready: Venv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.install.install", lambda *_: pytest.fail("installed again"))
+    ensure(ready)
+    assert not (ready.root / ".venv.lock").exists()
+
+
+@posix
+def test_two_starts_do_not_install_at_once(venv: Venv, capsys: pytest.CaptureFixture[str]) -> None:
+    """The lock of a start that is killed goes over to the next one."""
+    code = "import sys; from pathlib import Path; from launcher.venv import Venv\n"
+    code += "with Venv(Path(sys.argv[1])).alone(): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(venv.root)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=launch.ROOT, **pipes) as other:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        assert signal.setitimer(signal.ITIMER_REAL, 0.2) == (0, 0)
+        before = signal.signal(signal.SIGALRM, lambda *_: other.kill())
+        with venv.alone():
+            assert other.wait() == -signal.SIGKILL
+        signal.signal(signal.SIGALRM, before)
+    assert f"Another start (process {other.pid}) is installing" in capsys.readouterr().err
+
+
+# The steps of an install
+
+
+def test_a_step_is_logged_shown_and_gives_its_last_line(venv: Venv, capsys: pytest.CaptureFixture[str]) -> None:
+    venv.folder.mkdir()
+    with venv.alone() as lock:
+        steps = Steps(venv, lock, total=1)
+        assert (
+            steps.do("Talking", [sys.executable, "-c", "print('one'); print('Progress 1 of 2'); print('two')"]) == "two"
+        )
+    assert venv.log.read_text() == "one\ntwo\n"
+    assert "[1/1] Talking\n      done in 0 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "said"),
+    [
+        ("Retrying after connection broken by NewConnectionError", 2, "network"),
+        ("OSError: [Errno 28] No space left on device", 2, "disk is full"),
+        ("ensurepip is not available", 2, "python3-venv"),
+        ("ERROR: No matching distribution found for torch==2.13.0", 2, "64-bit Python"),
+        ("something else", 1, "something else"),
+    ],
+)
+def test_a_failed_step_says_what_to_do(venv: Venv, output: str, code: int, said: str) -> None:
+    venv.folder.mkdir()
+    with venv.alone() as lock, pytest.raises(LaunchError, match=said) as error:
+        Steps(venv, lock, total=1).do("Failing", [sys.executable, "-c", f"print({output!r}); raise SystemExit(3)"])
+    assert error.value.code == code and str(venv.log) in str(error.value)
+
+
+def test_a_full_disk_is_seen_before_anything_is_removed(ready: Venv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5e9))
+    check_room(ready.root, "cpu")
+    monkeypatch.setenv("LIKENESS_TORCH", "cu130")
+    with pytest.raises(LaunchError, match=r"10 GB.*5\.0 GB"):
+        install(ready, "rebuild", FakeSteps(ready))
+    assert ready.python.exists()
+
+
+def test_what_is_shown_of_pip() -> None:
+    shown = brief("  Downloading https://host/some/peft-0.21.2-py3-none-any.whl (500 kB)\n", "")
+    assert shown == "Downloading peft-0.21.2-py3-none-any.whl (500 kB)"
+    assert brief("Progress 250 of 1000\n", shown) == f"{shown}: 25 %"
+    assert brief("Progress 500 of 1000\n", f"{shown}: 25 %") == f"{shown}: 50 %"
+    assert brief("Installing collected packages: a, b, c\n", shown) == "Writing 3 packages"
+    assert brief("Collecting torch>=2 (from x->y)\n", shown) == "Collecting torch>=2"
+    assert brief("WARNING: anything\n", shown) == shown
+
+
+def test_the_network_is_blamed_before_the_missing_build(venv: Venv) -> None:
+    """Without network pip says both."""
+    both = ["after connection broken by ...", "ERROR: No matching distribution found for uv"]
+    assert "network" in str(failure("Fetching", 1, both, venv))
+
+
+# What is run
+
+Run = Callable[..., list[str] | int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """main(), with the command that the process would become in place of its exit code."""
+    became: list[list[str]] = []
+    monkeypatch.setattr(launch, "ensure", lambda venv: None)
+    monkeypatch.setattr(launch, "become", lambda command: became.append(command) or 0)
+
+    def main(*words: str) -> list[str] | int:
+        code = launch.main(list(words))
+        return became[-1] if became else code
+
+    return main
+
+
+@pytest.mark.parametrize("word", launch.WORDS)
+def test_words_go_to_the_engine(run: Run, word: str) -> None:
+    python = str(launch.VENV.python)
+    assert run(word, "a b", "--help") == [python, "-P", "-m", "trainer", word, "a b", "--help"]
+
+
+def test_without_words_the_demo_is_trained(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launch, "ROOT", tmp_path)
+    assert run()[-3:] == ["trainer", "train", str(tmp_path / "presets" / "demo.json")]
+    (tmp_path / "webui").mkdir()
+    (tmp_path / "webui" / "__main__.py").touch()
+    assert run("--port", "8000")[-3:] == ["webui", "--port", "8000"]
+
+
+def test_words_that_do_not_exist(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tain") == 2
+    assert "There is no 'tain'" in capsys.readouterr().err
+
+
+def test_help_and_check_install_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(launch, "ensure", lambda venv: pytest.fail("installed"))
+    monkeypatch.setenv("LIKENESS_TORCH", "cpu")
+    assert launch.main(["--help"]) == launch.main(["--check"]) == 0
+    out, err = capsys.readouterr()
+    assert "python launch.py test" in out and "build cpu: LIKENESS_TORCH asks for it" in err
+
+
+@pytest.mark.parametrize("fails", [None, "format"])
+def test_test_runs_the_checks_and_ends_with_pytest(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fails: str | None,
+) -> None:
+    checks: list[list[str]] = []
+
+    def check(command: list[str], env: dict[str, str]) -> SimpleNamespace:
+        checks.append(command[4:])
+        return SimpleNamespace(returncode=3 if fails in command else 0)
+
+    monkeypatch.setattr(launch.subprocess, "run", check)
+    monkeypatch.chdir(launch.ROOT)
+    result = run("test", "-k", "buckets")
+    if fails:
+        assert result == 3 and len(checks) == 2
+        assert "ruff format --check . failed (exit code 3)" in capsys.readouterr().err
+    else:
+        assert checks == [["check", "."], ["format", "--check", "."], ["check"]]
+        assert result == [*launch.MODULE, "pytest", "-k", "buckets"]
+
+
+def test_errors_are_one_message_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: BaseException) -> int:
+        monkeypatch.setattr(launch, "ensure", lambda venv: (_ for _ in ()).throw(error))
+        return launch.main(["train"])
+
+    assert fail(LaunchError("no")) == 2
+    assert fail(LaunchError("no", code=1)) == 1
+    assert fail(PermissionError(13, "Permission denied", ".venv")) == 2
+    assert fail(KeyboardInterrupt()) == 130
+    assert "mended by the next start" in capsys.readouterr().err
+
+
+def test_the_environment_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep + "/somewhere")  # an empty part means the current folder
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    env = launch.child_env()
+    assert "PYTHONPATH" not in env and env["OMP_WAIT_POLICY"] == "active" and env["PYTHONUNBUFFERED"] == "1"
+
+
+def test_a_module_planted_in_the_current_folder_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('planted')")
+    command = [sys.executable, *launch.MODULE[1:], "base64", "-t"]
+    assert subprocess.run([*command[:-2], "json.tool", "--help"], cwd=tmp_path, env=launch.child_env()).returncode == 0
+
+
+def test_an_old_python_is_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13))
+    assert launch.main(["train"]) == 2
+    assert "Python 3.11 or newer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_standard_library_only_and_readable_by_python_3_8(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 8))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"launcher"}

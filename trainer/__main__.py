@@ -1,0 +1,89 @@
+"""The command line of the engine: `python -m trainer train CONFIG`, `python -m trainer config CONFIG`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer import configio, places
+from trainer.errors import InputError
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one command; 0 done or stopped on request, 2 bad input, 1 a failure of the engine."""
+    options = parser().parse_args(words)
+    try:
+        return options.do(options)
+    except InputError as error:
+        print(f"{error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output went away: nothing is wrong
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words and flags that the engine understands."""
+    top = argparse.ArgumentParser(prog="python -m trainer", description="Likeness: the training engine.")
+    words = top.add_subparsers(required=True, metavar="COMMAND")
+
+    train = words.add_parser("train", help="train a LoRA")
+    train.add_argument("config", nargs="?", help="a config file, or a preset's name")
+    train.add_argument("--run", type=Path, help="a run folder with config.json; goes on from its newest state")
+    train.add_argument("--resume", type=Path, help="the same, for people")
+    train.add_argument("--runs", type=Path, help=f"where the run folder is made (default: {places.runs()})")
+    train.add_argument("--set", action="append", default=[], metavar="PART.OPTION=VALUE", help="change an option")
+    train.set_defaults(do=run_train)
+
+    config = words.add_parser("config", help="check a config and print what it would do")
+    config.add_argument("config", help="a config file, or a preset's name")
+    config.add_argument("-o", "--out", type=Path, help="write the whole config here")
+    config.add_argument("--set", action="append", default=[], metavar="PART.OPTION=VALUE", help="change an option")
+    config.add_argument("--json", action="store_true", help="print the plan as JSON")
+    config.set_defaults(do=run_config)
+    return top
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Trains in this process, in a new run folder or in one that exists."""
+    from trainer.runfolder import RunFolder
+    from trainer.train import run
+
+    given = [word for word in (options.config, options.run, options.resume) if word]
+    if len(given) != 1:
+        raise InputError("train: give one of CONFIG, --run DIR and --resume DIR")
+    if options.config:
+        config = configio.load(options.config, options.set)
+        folder = RunFolder.create(options.runs or places.runs(), config)
+    else:
+        if options.set:
+            raise InputError("--set: a run folder's config is never edited; copy its config.json, change it, and train the copy")
+        folder = RunFolder(options.run or options.resume)
+    return run(folder)
+
+
+def run_config(options: argparse.Namespace) -> int:
+    """Checks a config, opens every picture, and prints the plan; loads no model."""
+    from trainer.data.folders import collect
+    from trainer.durable import write_json
+    from trainer.families.detect import detect
+    from trainer.families.find import find_base
+    from trainer.plan import make_plan, split
+
+    config = configio.load(options.config, options.set)
+    found = detect(find_base(config.model.base, print, weights=False))
+    collection = collect(config.data, config.captions)
+    plan = make_plan(config, split(collection, config.validation)[0], found.family)
+    if options.out:
+        write_json(options.out, config.model_dump(mode="json"))
+    if options.json:
+        print(json.dumps({"plan": plan.to_json(), "changes": [*found.reasons], "problems": [str(p) for p in collection.problems]}, indent=2))
+    else:
+        print("\n".join([*found.reasons, *(str(problem) for problem in collection.problems), plan.text()]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pictures and their captions: found, checked, sized, ordered, encoded once and kept."""

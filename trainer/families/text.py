@@ -1,0 +1,138 @@
+"""Captions to token ids, and token ids to what a text encoder makes of them.
+
+A CLIP text encoder reads 75 tokens. Longer captions are cut into chunks of 75, each between a begin and an end token,
+encoded one by one and joined without the ends between them, as A1111 and sd-scripts do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from trainer.families.base import Tokens
+
+CHUNK = 75
+BEGIN, END = 49406, 49407
+STRONGER = 1.1  # what a plain pair of round brackets multiplies by; square brackets divide
+LARGEST_WEIGHT = 100.0
+
+_SHIPPED = Path(__file__).parent / "shipped" / "clip"
+_KNOWN = ("a photo of sks person", [BEGIN, 320, 1125, 539, 48136, 2533, END])
+# An escape, an opening bracket, `:1.2)`, a closing bracket, and text without any of these.
+_PIECES = re.compile(r"\\([()\[\]\\]?)|([(\[])|:([+-]?(?:\d+(?:\.\d*)?|\.\d+))\)|([)\]])|[^\\()\[\]:]+|:")
+
+
+def load_tokenizer(pad: int = END) -> CLIPTokenizer:
+    """The tokenizer that all CLIP text encoders of Stable Diffusion share; `pad` is END, and 0 for SDXL's second."""
+    tokenizer = CLIPTokenizer.from_pretrained(_SHIPPED, local_files_only=True)
+    text, ids = _KNOWN
+    # transformers makes an empty vocabulary out of missing files, and says nothing.
+    if tokenizer(text).input_ids != ids or len(tokenizer) != END + 1:
+        raise RuntimeError(f"the tokenizer in {_SHIPPED} is damaged: {text!r} must give {ids}; install Likeness again")
+    # Set by number: `pad_token="!"` would also turn every exclamation mark of a caption into padding.
+    tokenizer.pad_token_id = pad
+    return tokenizer
+
+
+def parse_weights(caption: str) -> list[tuple[str, float]]:
+    r"""Pieces of a caption with their weights: `(x)` 1.1, `(x:1.3)`, `[x]` 1/1.1, nested ones multiply, `\(` is text.
+
+    Round and square brackets pair up among themselves; one that is never closed reaches to the end. Linear in the
+    caption's length, however deeply nested. A weight beyond 100 counts as 100.
+    """
+    pieces = list(_PIECES.finditer(caption))
+    gains = _gains(pieces)
+    nested = {"(": [1.0], "[": [1.0]}  # products of the brackets that are open, by kind
+    weighted = []
+    for place, piece in enumerate(pieces):
+        if place in gains:
+            kind, gain = gains[place]
+            if gain is None:
+                nested[kind].pop()
+            else:
+                nested[kind].append(nested[kind][-1] * gain)
+        else:
+            weight = max(-LARGEST_WEIGHT, min(LARGEST_WEIGHT, nested["("][-1] * nested["["][-1]))  # never inf or NaN
+            weighted.append((piece[1] if piece[0][0] == "\\" else piece[0], weight))
+    runs = groupby(weighted, key=lambda pair: pair[1])
+    return [("".join(text for text, _ in run), weight) for weight, run in runs]
+
+
+def _gains(pieces: Sequence[re.Match[str]]) -> dict[int, tuple[str, float | None]]:
+    """Kind and factor of each bracket by its place; None closes one. A closing bracket without a partner is text."""
+    found: dict[int, tuple[str, float | None]] = {}
+    opened: dict[str, list[int]] = {"(": [], "[": []}
+    for place, piece in enumerate(pieces):
+        _, opener, number, closer = piece.groups()
+        kind = opener or ("[" if closer == "]" else "(")
+        if opener:
+            opened[kind].append(place)
+            found[place] = (kind, STRONGER if kind == "(" else 1 / STRONGER)
+        elif (number or closer) and opened[kind]:
+            found[place] = (kind, None)
+            start = opened[kind].pop()
+            if number:
+                found[start] = (kind, float(number))
+    return found
+
+
+def number_caption(tokenizer: CLIPTokenizer, caption: str, weighted: bool) -> tuple[list[int], list[float]]:
+    """Token ids of a caption without begin and end, and the weight of each."""
+    ids: list[int] = []
+    weights: list[float] = []
+    for text, weight in parse_weights(caption) if weighted else [(caption, 1.0)]:
+        numbers = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        ids += numbers
+        weights += [weight] * len(numbers)
+    return ids, weights
+
+
+def tokenize(tokenizers: Sequence[CLIPTokenizer], captions: Sequence[str], max_tokens: int, weighted: bool) -> Tokens:
+    """Captions for each tokenizer, all padded to the chunks that `max_tokens` (75, 150 or 225) fills; the rest is cut.
+
+    The tokenizers differ in their padding alone.
+    """
+    chunks = max_tokens // CHUNK
+    numbered = [number_caption(tokenizers[0], caption, weighted) for caption in captions]
+    pads = [int(tokenizer.pad_token_id) for tokenizer in tokenizers]
+    ids = tuple(torch.tensor([list(_chunks(numbers, chunks, pad)) for numbers, _ in numbered]) for pad in pads)
+    if not weighted:
+        return Tokens(ids, None)
+    length = CHUNK * chunks
+    return Tokens(ids, torch.tensor([[1.0, *(of + [1.0] * length)[:length], 1.0] for _, of in numbered]))
+
+
+def _chunks(ids: Sequence[int], chunks: int, pad: int) -> Iterator[list[int]]:
+    """Rows of 77: begin, 75 tokens, end; padding comes after the first end, so that each row has one."""
+    for start in range(0, CHUNK * chunks, CHUNK):
+        row = [BEGIN, *ids[start : min(start + CHUNK, CHUNK * chunks)], END]
+        yield row + [pad] * (CHUNK + 2 - len(row))
+
+
+def join_chunks(states: Tensor, chunks: int) -> Tensor:
+    """One sequence out of chunks: [B * chunks, 77, W] -> [B, 75 * chunks + 2, W], ends only at the two ends."""
+    if chunks == 1:
+        return states
+    rows = states.unflatten(0, (-1, chunks))  # [B, chunks, 77, W]
+    return torch.cat([rows[:, 0, :1], rows[:, :, 1:-1].flatten(1, 2), rows[:, -1, -1:]], dim=1)
+
+
+def weigh(states: Tensor, weights: Tensor | None) -> Tensor:
+    """States [B, T, W] times the weights [B, T] of their tokens; the mean is not restored, as sd-scripts no longer does."""
+    return states if weights is None else states * weights.unsqueeze(-1).to(states.dtype)
+
+
+def pool(encoder: Any, last: Tensor, ids: Tensor) -> Tensor:
+    """The vector of a whole caption [B, W]: the projection of the last state [B, 77, W] at the first end in ids [B, 77].
+
+    Done here since transformers looks for `eos_token_id`, which the configuration files of old models give as 2.
+    """
+    place = (ids == END).int().argmax(dim=-1)  # [B]
+    return encoder.text_projection(last[torch.arange(len(ids), device=ids.device), place])

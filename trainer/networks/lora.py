@@ -1,0 +1,285 @@
+"""A LoRA on a whole model: made, trained, saved, loaded, merged (Hu et al. 2021, arXiv 2106.09685).
+
+Own layers in place of peft's: without autocast, and with one cast of all weights a step, they launch far fewer kernels,
+and nothing in them waits for the GPU or branches on a tensor, so that a step can be captured. A test holds them to
+peft's numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Generator, Tensor, nn
+
+from trainer.config import Lora, Rates
+from trainer.draws import seed_of
+from trainer.families.base import Family
+from trainer.networks.keys import PARTS, Target, kohya_name, other_names, targets
+from trainer.networks.layer import LoraLayer
+from trainer.networks.lora_file import NetworkError, Weights, check_family, layers_of, read_lora
+
+SAME_ALPHA = 1 / 256  # an alpha is rounded by its file's precision too; bf16 keeps 8 bits
+
+
+class Place(NamedTuple):
+    """Where a layer goes."""
+
+    part: str
+    path: str
+    module: Target
+
+
+class Loaded(NamedTuple):
+    """What became of a file: layers taken, layers that the file lacks, layers of the file that have no place."""
+
+    taken: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+class Norms(NamedTuple):
+    """What `limit_norms` did, as tensors without dimensions."""
+
+    scaled: Tensor
+    mean: Tensor
+    largest: Tensor
+
+
+class LoraNetwork(nn.Module):
+    """LoRA layers by their names in a file, each computing beside a frozen layer of the model.
+
+    `attach` makes one, `draw` gives it a step's dropouts, `micro_loss` readies and runs it, `tensors` is what is saved.
+    """
+
+    loaded: Loaded | None = None
+    """What became of the file that training started from."""
+    seeds: Tensor
+
+    def __init__(self, places: Mapping[str, Place], layers: dict[str, LoraLayer], family: str, options: Lora) -> None:
+        super().__init__()
+        self.places, self.layers, self.family, self.options = places, layers, family, options
+        self.children_ = nn.ModuleList(layers.values())  # a plain dict keeps its type, but registers nothing
+        device = next(iter(layers.values())).down.device
+        self.register_buffer("seeds", torch.zeros(len(layers), 3, dtype=torch.int64, device=device), persistent=False)
+        for layer in layers.values():
+            layer.neuron_dropout = options.dropout
+            layer.rank_dropout, layer.module_dropout = options.rank_dropout, options.module_dropout
+
+    @classmethod
+    def attach(cls, family: Family, options: Lora, rates: Rates, seed: int, full: bool = False) -> Self:
+        """A new network beside the trained parts of a model, or the one in `options.start_from`; the model is frozen.
+
+        A part whose rate is off gets no layers. Each layer's first values are drawn from the seed and its name alone.
+        With `full`, masters have the model's own precision. NetworkError when the file does not fit the model.
+        """
+        for model in family.parts.values():
+            model.requires_grad_(False)
+        trained = [part for part in PARTS if part in family.parts and getattr(rates, part)]
+        if not trained:
+            raise NetworkError(f"rates: none of {', '.join(family.parts)} is trained; give one of them a rate")
+        file = read_lora(options.start_from) if options.start_from else {}
+        conv = options.rank_from_file or options.conv_rank is not None
+        places = {
+            kohya_name(family.name, part, path): Place(part, path, module)
+            for part in trained
+            for path, module in targets(family.parts[part], conv)
+        }
+        if options.rank_from_file:
+            found, _ = match(file, places, family.name, str(options.start_from))
+            sizes = {name: (len(found[name].down), found[name].alpha) for name in places if name in found}
+        else:
+            sizes = {name: _size(place.module, options) for name, place in places.items()}
+        layers = {
+            name: LoraLayer(places[name].module, rank, alpha, _generator(seed, name), full)
+            for name, (rank, alpha) in sizes.items()
+        }
+        network = cls({name: places[name] for name in layers}, layers, family.name, options)
+        if file:
+            network.loaded = network.load(file, str(options.start_from), strict=False)
+        for layer in layers.values():
+            layer.attach()
+        return network.train()
+
+    def detach(self) -> None:
+        """Leaves the model as it was before."""
+        for layer in self.layers.values():
+            layer.detach()
+
+    def groups(self, rates: Rates, lr: float | None) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer, named after their part; `lr` is the rate that `same` stands for.
+
+        With LoRA+ the up matrices are a group of their own, such as `unet plus`, whose rate is so many times higher
+        (Hayou et al. 2024, arXiv 2402.12354, section 4). `lr` is None where the optimizer finds its own rate.
+        """
+        groups: list[dict[str, Any]] = []
+        for part in dict.fromkeys(place.part for place in self.places.values()):
+            layers = [layer for name, layer in self.layers.items() if self.places[name].part == part]
+            own = getattr(rates, part)
+            rate = lr if own == "same" else own
+            ratio = self.options.loraplus_unet if part == "unet" else self.options.loraplus_text
+            ratio = ratio or self.options.loraplus
+            if ratio is None:
+                both = [weight for layer in layers for weight in (layer.down, layer.up)]
+                groups += [{"params": both, "lr": rate, "name": part}]
+            elif rate is None:
+                raise NetworkError("network.loraplus: the optimizer has no rate to multiply; give optimizer.lr a value")
+            else:
+                groups += [
+                    {"params": [layer.down for layer in layers], "lr": rate, "name": part},
+                    {"params": [layer.up for layer in layers], "lr": rate * ratio, "name": f"{part} plus"},
+                ]
+        return groups
+
+    def draw(self, step_seed: int) -> None:
+        """Draws the dropouts of the next micro step; they stay until the next draw."""
+        if self.options.dropout or self.options.rank_dropout or self.options.module_dropout:
+            generator = Generator().manual_seed(step_seed)
+            self.seeds.copy_(torch.randint(2**32, self.seeds.shape, generator=generator))
+
+    def ready(self) -> None:
+        """Casts all weights to the precision of the layers they stand beside, in one go and with one backward pass.
+
+        To be called after weights have changed; `micro_loss`, `train()` and `eval()` do.
+        """
+        for layer, seeds in zip(self.layers.values(), self.seeds, strict=True):
+            layer.weights, layer.seeds = (layer.down, layer.up), seeds
+        mixed = [layer for layer in self.layers.values() if layer.down.dtype != layer.frozen[0].weight.dtype]
+        if mixed:
+            dtypes = [layer.frozen[0].weight.dtype for layer in mixed for _ in layer.weights]
+            cast = iter(_Cast.apply(dtypes, *(weight for layer in mixed for weight in layer.weights)))
+            for layer, down, up in zip(mixed, cast, cast, strict=True):
+                layer.weights = down, up
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.ready()
+        return self
+
+    @torch.no_grad()
+    def limit_norms(self) -> Norms | None:
+        """Scales down every layer whose change has grown beyond `options.max_norm`; half of the factor to each matrix.
+
+        The rule is that of sd-scripts' scale_weight_norms: a norm below half the limit counts as half of it.
+        """
+        limit = self.options.max_norm
+        if limit is None:
+            return None
+        layers = list(self.layers.values())
+        norms = torch.stack([layer.norm() for layer in layers]).clamp(min=limit / 2)  # [layers]
+        ratios = norms.clamp(max=limit) / norms  # [layers]
+        for layer, root in zip(layers, ratios.sqrt(), strict=True):
+            layer.down.mul_(root)
+            layer.up.mul_(root)
+        scaled = norms * ratios
+        return Norms((ratios < 1).sum(), scaled.mean(), scaled.max())
+
+    def tensors(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+        """A copy of all weights on the CPU: `<name>.lora_down.weight`, `.lora_up.weight` and `.alpha`."""
+        out: dict[str, Tensor] = {}
+        for name, layer in self.layers.items():
+            out[f"{name}.alpha"] = torch.tensor(layer.alpha, dtype=dtype)
+            out[f"{name}.lora_down.weight"] = layer.down.detach().to("cpu", dtype, copy=True)
+            out[f"{name}.lora_up.weight"] = layer.up.detach().to("cpu", dtype, copy=True)
+        return out
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor], source: str = "the LoRA", strict: bool = True) -> Loaded:
+        """Takes over a file's weights; NetworkError when they do not fit, or, if `strict`, when they are not all.
+
+        Where the file's alpha is another, its up matrix is scaled so that the change stays what it was.
+        """
+        found, unused = match(tensors, self.places, self.family, source)
+        missing = tuple(name for name in self.layers if name not in found)
+        if strict and (missing or unused):
+            raise NetworkError(
+                f"{source}: {len(missing)} layers are missing and {len(unused)} have no place here,"
+                f" for instance {(missing + unused)[0]}; the network settings must be those it was made with"
+            )
+        for name, (down, up, alpha) in found.items():
+            layer = self.layers[name]
+            if len(down) != len(layer.down):
+                raise NetworkError(
+                    f"{source}: rank {len(down)} at {name}, and the config says {len(layer.down)};"
+                    f" set network.rank_from_file to true, or the rank to {len(down)}"
+                )
+            same = math.isclose(alpha, layer.alpha, rel_tol=SAME_ALPHA)
+            layer.down.copy_(down)
+            layer.up.copy_(up if same else up * (alpha / len(down) / layer.scale))
+        self.ready()
+        return Loaded(tuple(found), missing, unused)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Adds the change to the model's own weights, which are kept aside for `unmerge`: twice their memory."""
+        self.detach()
+        for layer in self.layers.values():
+            weight = layer.frozen[0].weight
+            layer.aside = weight.data
+            weight.data = (weight.float() + layer.delta()).to(weight.dtype)
+
+    def unmerge(self) -> None:
+        """Puts the model's own weights back, to the bit, and the layers beside them."""
+        for layer in self.layers.values():
+            assert layer.aside is not None, "unmerge comes after merge"
+            layer.frozen[0].weight.data, layer.aside = layer.aside, None
+            layer.attach()
+
+
+class _Cast(torch.autograd.Function):
+    """Many tensors to other precisions and their gradients back; one node of the graph in place of one for each."""
+
+    @staticmethod  # pyrefly: ignore[bad-override]
+    def forward(ctx: Any, dtypes: list[torch.dtype], *masters: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)  # a layer that took no part has no gradient, and the optimizer leaves it alone
+        ctx.dtypes = [master.dtype for master in masters]
+        return tuple(_cast(masters, dtypes))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        live = [(grad, dtype) for grad, dtype in zip(grads, ctx.dtypes, strict=True) if grad is not None]
+        cast = iter(_cast([grad for grad, _ in live], [dtype for _, dtype in live]))
+        return None, *(None if grad is None else next(cast) for grad in grads)
+
+
+def _cast(tensors: Any, dtypes: list[torch.dtype]) -> list[Tensor]:
+    out = [torch.empty_like(tensor, dtype=dtype) for tensor, dtype in zip(tensors, dtypes, strict=True)]
+    torch._foreach_copy_(out, list(tensors))
+    return out
+
+
+def match(
+    tensors: Mapping[str, Tensor], places: Mapping[str, Place], family: str, source: str
+) -> tuple[dict[str, Weights], tuple[str, ...]]:
+    """A file's layers under our names, and the names of those without a place; NetworkError when none fits."""
+    layers = layers_of(tensors, source)
+    check_family(layers, family, source)
+    known = {
+        alias: name for name, (part, path, _) in places.items() for alias in (*other_names(family, part, path), name)
+    }
+    found = {known[name]: weights for name, weights in layers.items() if name in known}
+    if not found:
+        raise NetworkError(
+            f"{source}: none of its {len(layers)} layers is trained here; choose a LoRA for this model and its parts"
+        )
+    for name, (down, up, _) in found.items():
+        out, *fan_in = places[name].module.weight.shape
+        if [*down.shape[1:]] != fan_in or [*up.shape] != [out, len(down), *(1 for _ in fan_in[1:])]:
+            raise NetworkError(
+                f"{source}: {name} holds {[*up.shape]} x {[*down.shape]}, and the model's layer is {[out, *fan_in]};"
+                " the LoRA was made for another model, choose one for this"
+            )
+    return found, tuple(name for name in layers if name not in known)
+
+
+def _size(module: Target, options: Lora) -> tuple[int, float]:
+    """Rank and alpha of a layer: convolutions wider than one pixel have their own."""
+    if options.conv_rank is not None and isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1):
+        return options.conv_rank, options.conv_alpha
+    return options.rank, options.alpha
+
+
+def _generator(seed: int, name: str) -> Generator:
+    return Generator().manual_seed(seed_of(seed, "init", name))

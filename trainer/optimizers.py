@@ -1,0 +1,146 @@
+"""How the trained weights move: an optimizer, a schedule of its rate, and a limit on the gradient.
+
+Adafactor and Prodigy read numbers back from the device at each step, so theirs cannot be captured; the others can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import optimization as transformers_optimization
+
+from trainer import config
+from trainer.errors import InputError
+from trainer.plan import warmup_steps
+
+Group = dict[str, Any]
+"""Parameters that learn at one rate: {"params": list, "lr": float or None for Adafactor's own, "name": str}."""
+
+
+class OptimizerError(InputError):
+    """An optimizer that cannot be had, or that cannot do what the rates ask."""
+
+
+# The optimizer
+
+
+def build(optimizer: config.Optimizer, groups: list[Group]) -> torch.optim.Optimizer:
+    """The optimizer over groups of parameters, each at its own rate; raises OptimizerError before anything is trained.
+
+    AdamW is the fused kernel of torch, on the CPU too, where it is four times as fast as the plain one and may differ
+    from it in the last bit.
+    """
+    _check_rates(optimizer, groups)
+    options = optimizer.model_dump(exclude={"type"})
+    match optimizer:
+        case config.AdamW8bit():
+            return _bitsandbytes().optim.AdamW8bit(groups, **options)  # tensors below 4096 numbers stay in 32 bits
+        case config.AdamW():
+            return torch.optim.AdamW(groups, **options, fused=True)
+        case config.Lion():
+            from pytorch_optimizer import Lion  # here, because it takes a second: 128 optimizers come with it
+
+            return Lion(groups, **options)
+        case config.Adafactor():
+            return transformers_optimization.Adafactor(groups, **options, relative_step=optimizer.lr is None)
+        case config.Prodigy():
+            return _prodigy(groups, options)
+
+
+def _prodigy(groups: list[Group], options: dict[str, Any]) -> torch.optim.Optimizer:
+    from prodigyopt import Prodigy
+
+    options["use_bias_correction"] = options.pop("bias_correction")
+    options["growth_rate"] = options["growth_rate"] or math.inf
+    with contextlib.redirect_stdout(sys.stderr):  # it prints when weights decay, and stdout may be a --json report
+        return Prodigy(groups, **options)
+
+
+def _check_rates(optimizer: config.Optimizer, groups: list[Group]) -> None:
+    rates = {str(group.get("name", index)): group["lr"] for index, group in enumerate(groups)}
+    shown = ", ".join(f"{name} {rate}" for name, rate in rates.items())
+    if optimizer.type == "prodigy" and len(set(rates.values())) > 1:
+        raise OptimizerError(
+            f"Prodigy finds one rate for everything, but the rates differ ({shown}):"
+            " set rates to `same` or empty, and leave the LoRA+ ratios empty"
+        )
+    if optimizer.type == "adafactor" and optimizer.lr is None and set(rates.values()) != {None}:
+        raise OptimizerError(
+            f"Adafactor with an empty lr finds its own rates, but some are given ({shown}):"
+            " set rates to `same` or empty and leave the LoRA+ ratios empty, or give optimizer.lr"
+        )
+
+
+def _bitsandbytes() -> Any:
+    try:
+        import bitsandbytes
+    except (ImportError, OSError, RuntimeError) as error:  # a missing package, or one whose library does not load here
+        raise OptimizerError(
+            f"optimizer adamw8bit needs the package bitsandbytes, which does not load ({error}):"
+            " `pip install bitsandbytes`, or choose adamw"
+        ) from error
+    return bitsandbytes
+
+
+def load(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Goes on from a `state_dict()`, exactly.
+
+    Torch casts a state to its weight's precision while loading, which would cost an Adafactor that trains bf16 weights
+    its fp32 state; the numbers are put back as they were.
+    """
+    optimizer.load_state_dict(dict(state))
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, saved in state["state"].items():
+        weight = weights[int(index)]
+        for name, value in saved.items():
+            if isinstance(value, Tensor) and value.dtype != optimizer.state[weight][name].dtype:
+                optimizer.state[weight][name] = value.to(weight.device, copy=True)
+
+
+def clip(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
+    """Scales all gradients together to a norm of at most `limit`, and gives the norm they had; None only measures."""
+    parameters = list(parameters)
+    if limit is None:
+        return nn.utils.get_total_norm([weight.grad for weight in parameters if weight.grad is not None])
+    return nn.utils.clip_grad_norm_(parameters, limit)
+
+
+# The schedule of its rate
+
+
+def make_schedule(schedule: config.Schedule, optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
+    """The schedule over `steps` optimizer steps, as in diffusers; with a warm-up the first step has a rate of 0.
+
+    Call `.step()` after each one, while the gradients are still there: Adafactor's looks at them.
+    """
+    if isinstance(schedule, config.AdafactorSchedule):
+        return RelativeSteps(optimizer)
+    warmup = warmup_steps(schedule, steps)
+    options = schedule.model_dump(exclude={"type", "warmup"})
+    name = schedule.type
+    if name == "constant" and warmup:
+        name = "constant_with_warmup"
+    if isinstance(schedule, config.CosineWithRestarts):
+        options["num_cycles"] = options.pop("cycles")
+    try:
+        return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps, **options)
+    except ValueError as error:  # polynomial: its end, 1e-7, must lie below the rate
+        raise OptimizerError(
+            f"schedule {name} does not fit optimizer.lr {optimizer.defaults['lr']}: {error}"
+        ) from error
+
+
+class RelativeSteps(transformers_optimization.AdafactorSchedule):
+    """Shows the rates that Adafactor finds, as plain numbers, so that they can be reported and kept in a state."""
+
+    def get_lr(self) -> list[float]:
+        """The rate of each group's first weight; 0 before the first step."""
+        return [float(rate) for rate in super().get_lr()]

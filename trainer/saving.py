@@ -1,0 +1,161 @@
+"""What a training keeps: the LoRA under the names that people know, states to go on from, and sample pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer import checkpoint
+from trainer import sample as sampling
+from trainer.metadata import Facts, count_tags, metadata
+from trainer.optimizers import load as load_optimizer
+from trainer.plan import Plan
+from trainer.work import Work
+
+
+def rates(work: Work) -> dict[str, float]:
+    """The learning rate of each part, now."""
+    named = zip(work.optimizer.param_groups, work.schedule.get_last_lr(), strict=True)
+    return {str(group["name"]): float(rate or 0) for group, rate in named}
+
+
+# The LoRA
+
+
+def save(work: Work, step: int, epoch: int | None) -> None:
+    """Saves after a step: `zk9-000001.safetensors` at an epoch's end, else `zk9-step00000420.safetensors`."""
+    name = work.config.output.name
+    file = checkpoint.epoch_name(name, epoch) if epoch else checkpoint.step_name(name, step)
+    work.report.checkpoint(step, write(work, step, file)[0], epoch)
+    if keep := work.config.save.keep_last:
+        for folder in folders(work):
+            checkpoint.prune(folder, name, keep)
+
+
+def finish(work: Work, step: int) -> list[Path]:
+    """Saves the last one under the final name, and gives its places."""
+    files = write(work, step, checkpoint.final_name(work.config.output.name))
+    work.report.checkpoint(step, files[0])
+    return files
+
+
+def try_out(work: Work) -> None:
+    """Saves and removes a file in each place, so that a folder that cannot be written fails now."""
+    for file in write(work, 0, f".rehearsal-{work.folder.path.name}.safetensors"):
+        file.unlink()
+
+
+def write(work: Work, step: int, name: str) -> list[Path]:
+    """Writes the network into the run folder, and into the output folder when there is one."""
+    facts = facts_of(work)
+    epoch = max(1, -(-step // work.plan.steps_per_epoch))
+    words = metadata(work.config, facts, step, epoch, time.time())
+    tensors = work.network.tensors()
+    files = [folder / name for folder in folders(work)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save_network(file, tensors, words, work.config.save.precision, work.network.places)
+    return files
+
+
+def folders(work: Work) -> list[Path]:
+    """Where finished files go."""
+    output = work.config.output.folder
+    return [work.folder.checkpoints, *([Path(output)] if output else [])]
+
+
+def facts_of(work: Work) -> Facts:
+    """What the file says about how it was made."""
+    plan, pictures = work.plan, work.pictures.pictures
+    base, vae = work.files.result()
+    listed = {folder.name: (folder.repeats, folder.pictures) for folder in plan.folders if not folder.reg}
+    reg = {folder.name: (folder.repeats, folder.pictures) for folder in plan.folders if folder.reg}
+    tags = {
+        name: count_tags(p.caption for p in pictures if p.folder.name == name and p.caption_source == "file")
+        for name in (*listed, *reg)
+    }
+    return Facts(
+        run=work.folder.path.name, family=work.family.name, prediction=work.family.prediction,
+        zero_terminal_snr=work.family.zero_terminal_snr, base=base, vae=vae, images=plan.items,
+        reg_images=sum(repeats * count for repeats, count in reg.values()), batches=plan.batches, epochs=plan.epochs,
+        steps=plan.steps, warmup=plan.warmup, started=work.started, folders=listed, reg_folders=reg, tags=tags,
+        validation_images=len(work.checks.held_out) if work.checks.held_out else 0,
+        buckets=bucket_info(plan) if work.config.data.buckets else None,
+    )  # fmt: skip
+
+
+def bucket_info(plan: Plan) -> dict[str, Any]:
+    """`ss_bucket_info` as sd-scripts has it."""
+    buckets = {str(i): {"resolution": [b.width, b.height], "count": b.uses} for i, b in enumerate(plan.buckets)}
+    return {"buckets": buckets, "mean_img_ar_error": plan.aspect_error}
+
+
+# States
+
+
+def keep_state(work: Work, step: int) -> None:
+    """Writes everything that the training needs to go on exactly from here."""
+    live = {"optimizer": work.optimizer.state_dict(), "schedule": work.schedule.state_dict(), "scaler": work.scaler.state_dict()}
+    tensors, packed = checkpoint.pack(live, "live")
+    tensors |= {f"network/{name}": tensor for name, tensor in work.network.tensors().items()}
+    facts = {
+        "packed": packed, "report": work.report.kept(), "threads": torch.get_num_threads(),
+        "started": work.started, "pictures": fingerprint(work), "torch": torch.__version__,
+    }  # fmt: skip
+    checkpoint.save_state(work.folder, step, tensors, facts, work.config.save.state_keep)
+
+
+def resume(work: Work) -> int:
+    """Puts everything back as the newest state has it; gives the steps done, 0 when there is no state."""
+    step, kept = 0, None
+    if work.saved:
+        tensors, facts = work.saved
+        live = checkpoint.unpack(tensors, facts["packed"])
+        work.network.load({name.removeprefix("network/"): tensors[name] for name in tensors if name.startswith("network/")})
+        load_optimizer(work.optimizer, live["optimizer"])
+        work.schedule.load_state_dict(live["schedule"])
+        work.scaler.load_state_dict(live["scaler"])
+        step, kept, work.saved = facts["step"], facts["report"], None
+        if facts["pictures"] != fingerprint(work):
+            work.report.warning("the pictures or captions are not those of before; the rest is trained on what is there now")
+        if facts["torch"] != torch.__version__:
+            work.report.warning(f"torch was {facts['torch']} and is {torch.__version__}: the last bits may differ")
+    plan = work.plan
+    work.report.start(
+        plan.steps, plan.epochs, plan.steps_per_epoch, step, kept,
+        family=work.family.name, device=str(work.device), images=plan.pictures, batches=plan.batches,
+    )  # fmt: skip
+    return step
+
+
+def fingerprint(work: Work) -> str:
+    """A hash of all pictures, captions and repeats."""
+    lines = [f"{p.digest} {p.folder.repeats} {p.folder.reg} {p.caption}" for p in work.pictures.pictures]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+# Samples
+
+
+def sample(work: Work, step: int, epoch: int | None) -> None:
+    """Makes the sample pictures; the output folder gets a copy under `sample/`, as with the Kohya GUI."""
+    if not work.prompts:
+        return
+    begin = sampling.stem(work.config.output.name, step, epoch)
+    made, warnings = sampling.sample(work.family, work.network, work.prompts, work.folder.samples, begin)
+    for index, picture in enumerate(made):
+        work.report.sample(step, picture.file, picture.prompt, picture.seed, index)
+    for warning in warnings:
+        work.report.warning(warning)
+    if output := work.config.output.folder:
+        try:
+            (Path(output) / "sample").mkdir(parents=True, exist_ok=True)
+            for picture in made:
+                shutil.copy2(picture.file, Path(output) / "sample")
+        except OSError as error:
+            work.report.warning(f"{output}: gets no samples ({error.strerror}); they are in {work.folder.samples}")

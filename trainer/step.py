@@ -1,0 +1,52 @@
+"""One training step as a function of tensors: from a picture's latents and its draws to the loss.
+
+Nothing in it waits for the GPU, prints, or branches on a tensor, so that it can be compiled, or captured once and
+replayed. Whatever is drawn or read comes in as a tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trainer.config import Objective
+from trainer.families.base import Conditioning, Family, Sizes, Tokens
+from trainer.networks.lora import LoraNetwork
+from trainer.objectives import per_sample_loss, weigh
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Everything that a micro step works on, on the training device."""
+
+    latents: Tensor
+    """[B, 4, h, w] scaled latents."""
+    noise: Tensor
+    """[B, 4, h, w], what is added and, for epsilon prediction, what is asked for."""
+    timesteps: Tensor
+    """[B] int64."""
+    weights: Tensor
+    """[B] weight of each picture: 1, or the prior weight of a regularisation picture."""
+    text: Tokens | Conditioning
+    """Captions as tokens where a text encoder is trained, or already encoded."""
+    sizes: Sizes | None = None
+    """What SDXL is told of where pictures were cut from."""
+    perturbation: Tensor | None = None
+    """[B, 4, h, w] noise that the input gets and the target does not."""
+
+
+def micro_loss(family: Family, network: LoraNetwork, draws: Draws, objective: Objective) -> tuple[Tensor, Tensor]:
+    """The loss to go backward from, no dimensions, and the loss of each picture [B]; float32.
+
+    Draw the network's dropouts first (`network.draw`): they are part of the step's input too.
+    """
+    network.ready()
+    cond = family.encode_tokens(draws.text) if isinstance(draws.text, Tokens) else draws.text
+    seen = draws.noise if draws.perturbation is None else draws.noise + draws.perturbation
+    noisy = family.noisy(draws.latents, seen, draws.timesteps)
+    pred = family.predict(noisy, draws.timesteps, cond, draws.sizes)
+    target = family.target(draws.latents, draws.noise, draws.timesteps)
+    losses = per_sample_loss(pred, target, objective.loss, draws.timesteps, family.alphas_cumprod) * draws.weights
+    losses = weigh(losses, draws.timesteps, objective, family.alphas_cumprod, family.prediction)
+    return losses.mean(), losses

@@ -1,0 +1,175 @@
+"""The training loop, and how a training ends."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+
+import torch
+
+from trainer import saving
+from trainer.config import Sample, Save, Validation
+from trainer.data.dataset import Batch
+from trainer.devices import peak_memory
+from trainer.draws import seed_of
+from trainer.errors import InputError
+from trainer.objectives import draw_noise, draw_perturbation, draw_timestep
+from trainer.optimizers import clip
+from trainer.report import Report
+from trainer.runfolder import RunFolder
+from trainer.step import Draws, micro_loss
+from trainer.terminal import Wish, copied_to
+from trainer.work import Work, prepare
+
+MEMORY = "lower train.batch or data.resolution, set train.checkpointing to true, or train.precision to bf16"
+
+
+def run(folder: RunFolder) -> int:
+    """Trains in a run folder; 0 done or stopped on request, 2 bad input, 1 a failure of the engine.
+
+    Whatever goes wrong is caught here, once: its cause and a remedy become an event, the traceback stays in the log.
+    """
+    with folder.owned(), copied_to(folder.log):
+        report = Report(folder)
+        try:
+            with Wish().heard() as wish:
+                train(prepare(folder, report), wish)
+            return 0
+        except KeyboardInterrupt:
+            report.stopped("stop")
+            return 0
+        except InputError as error:
+            report.error(str(error), "")
+            return 2
+        except torch.OutOfMemoryError as error:
+            report.error(f"the GPU's memory is full: {str(error).splitlines()[0]}", MEMORY)
+            return 1
+        except Exception as error:
+            traceback.print_exc()
+            report.error(f"{type(error).__name__}: {error}", f"the whole story is in {folder.log}")
+            return 1
+
+
+def train(work: Work, wish: Wish) -> None:
+    """Trains from where the run folder stands to the last step, or until someone asks to stop."""
+    config, plan, report = work.config, work.plan, work.report
+    step = saving.resume(work)
+    if step == 0:
+        rehearse(work)
+        if config.sample.first:
+            saving.sample(work, step, epoch=0)
+    saved = stated = time.monotonic()
+
+    while step < plan.steps:
+        loss = take_step(work, step)
+        step += 1
+        last = step == plan.steps
+        epoch = step // plan.steps_per_epoch if step % plan.steps_per_epoch == 0 else None  # the one that ends here
+        report.step(step, loss, saving.rates(work), -(-step // plan.steps_per_epoch), peak_memory(work.device))
+        if epoch:
+            report.epoch(epoch)
+
+        command = "stop" if wish.stop else work.folder.take_command()
+        if last or due(config.validation, step, epoch):
+            validate(work, step)
+        if command == "sample" or due(config.sample, step, epoch):
+            saving.sample(work, step, epoch)
+        if last:
+            break
+        if command or due(config.save, step, epoch) or passed(saved, config.save.every_minutes):
+            if command != "sample":
+                saving.save(work, step, epoch)
+                saved = time.monotonic()
+        if command in ("stop", "pause") or passed(stated, config.save.state_minutes):
+            saving.keep_state(work, step)
+            stated = time.monotonic()
+        if command in ("stop", "pause"):
+            return report.stopped(command)
+
+    report.done(saving.finish(work, step))
+
+
+def take_step(work: Work, step: int) -> float:
+    """One optimizer step, and its loss. All that is random follows from the seed and the step."""
+    epoch, place = divmod(step, work.plan.steps_per_epoch)
+    micro = work.plan.batches_of(place)
+    total = torch.zeros((), device=work.device)
+    for index in micro:
+        batch = work.data.batch(epoch, index).to(work.device)
+        work.network.draw(seed_of(work.config.seed, "dropout", epoch, index))
+        loss, _ = micro_loss(work.family, work.network, draw(work, batch, epoch), work.config.objective)
+        work.scaler.scale(loss / len(micro)).backward()
+        total += loss.detach() / len(micro)
+
+    work.scaler.unscale_(work.optimizer)
+    clip(work.network.parameters(), work.config.train.clip)
+    value = float(total)  # the one wait for the device: a loss that is no number must not reach the weights
+    if not math.isfinite(value):
+        names = {name for index in micro for name in work.data.batch(epoch, index).names}
+        raise InputError(
+            f"step {step + 1}: the loss is {value}, with {', '.join(sorted(names))}; the weights before it are kept."
+            " Lower optimizer.lr, or set train.precision to bf16 or no"
+        )
+    work.scaler.step(work.optimizer)
+    work.scaler.update()
+    work.schedule.step()
+    work.optimizer.zero_grad(set_to_none=True)
+    if work.config.network.max_norm:
+        work.network.scale_norms(work.config.network.max_norm)
+    return value
+
+
+def draw(work: Work, batch: Batch, epoch: int) -> Draws:
+    """Noise and timesteps of a batch, each picture's from its own generator; captions as tokens."""
+    seed, objective = work.config.seed, work.config.objective
+
+    def generator(purpose: str, picture: str) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_of(seed, purpose, epoch, picture))
+
+    latents = batch.latents
+    pairs = list(zip(latents.cpu(), batch.pictures, strict=True))
+    noise = torch.stack([draw_noise(generator("noise", name), one, objective.noise) for one, name in pairs])
+    bounds = objective.min_timestep, objective.max_timestep
+    timesteps = torch.stack([draw_timestep(generator("timestep", name), *bounds) for _, name in pairs])
+    more = None
+    if objective.perturbation:
+        how = objective.perturbation, objective.perturbation_random
+        more = torch.stack([draw_perturbation(generator("perturbation", name), one.shape, *how) for one, name in pairs])
+        more = more.to(latents)
+    text = batch.cond or work.family.tokenize(batch.captions).to(work.device)
+    return Draws(latents, noise.to(latents), timesteps.to(work.device), batch.weights, text, batch.sizes, more)
+
+
+def rehearse(work: Work) -> None:
+    """One pass forward and back at the largest bucket, and one save: what would fail at hour three fails now."""
+    batches = work.data.batches
+    areas = [len(items) * work.data.buckets[items[0]][0] * work.data.buckets[items[0]][1] for items in batches]
+    largest = areas.index(max(areas))
+    batch = work.data.batch(0, largest).to(work.device)
+    loss, _ = micro_loss(work.family, work.network, draw(work, batch, 0), work.config.objective)
+    work.scaler.scale(loss).backward()
+    work.optimizer.zero_grad(set_to_none=True)
+    saving.try_out(work)
+    width, height = work.data.buckets[batches[largest][0]]
+    peak = peak_memory(work.device) / 1e9
+    work.report.say(f"rehearsed: {len(batches[largest])} x {width}x{height}, and a save; memory so far {peak:.1f} GB")
+
+
+def validate(work: Work, step: int) -> None:
+    """Measures held-out and trained pictures, where there are any."""
+    checks = work.checks
+    if checks.held_out and checks.trained:
+        held_out, trained = (checks.measure(work.family, work.network, data) for data in (checks.held_out, checks.trained))
+        work.report.validation(step, held_out, trained)
+
+
+def due(every: Save | Sample | Validation, step: int, epoch: int | None) -> bool:
+    """Whether something is due after a step that ends an epoch (its number) or none (None)."""
+    by_epoch = every.every_epochs is not None and epoch is not None and epoch % every.every_epochs == 0
+    return by_epoch or (every.every_steps is not None and step % every.every_steps == 0)
+
+
+def passed(since: float, minutes: float | None) -> bool:
+    """Whether so many minutes have passed; never when there is no number."""
+    return minutes is not None and time.monotonic() - since >= 60 * minutes

@@ -1,0 +1,137 @@
+"""Everything that a training works with, built in the order in which things can go wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from trainer import checkpoint, places
+from trainer.config import Config
+from trainer.data.cache import Cache
+from trainer.data.dataset import Dataset
+from trainer.data.folders import Collection, collect
+from trainer.devices import DTYPES, choose_device, use_threads
+from trainer.errors import InputError
+from trainer.families import load_family
+from trainer.families.base import Family
+from trainer.families.find import find_base
+from trainer.metadata import File
+from trainer.networks.lora import LoraNetwork
+from trainer.optimizers import build, make_schedule
+from trainer.plan import Plan, make_plan, split
+from trainer.report import Report
+from trainer.runfolder import RunFolder
+from trainer.sample import Prompt, read_prompts
+from trainer.validation import Checks
+
+NATIVE = {"sd15": 512, "sdxl": 1024}
+"""Side in pixels of the pictures that a family was made for."""
+Saved = tuple[dict[str, torch.Tensor], dict[str, Any]]
+
+
+@dataclass
+class Work:
+    """One training under way; which step it stands at is the loop's to know."""
+
+    folder: RunFolder
+    config: Config
+    report: Report
+    device: torch.device
+    family: Family
+    network: LoraNetwork
+    plan: Plan
+    pictures: Collection
+    data: Dataset
+    checks: Checks
+    prompts: list[Prompt]
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    files: Future[tuple[File, File | None]]
+    """Names and hashes of the base model and its VAE, counted beside the first steps: 7 GB take a while."""
+    started: float
+    """When the training began, in unix seconds; a resumed one keeps its first start."""
+    saved: Saved | None
+    """The state to go on from."""
+
+
+def prepare(folder: RunFolder, report: Report) -> Work:
+    """Opens the pictures, counts the plan, loads the model, encodes what is cached; InputError when something is wrong."""
+    config = folder.config()
+    saved = checkpoint.load_state(folder, report.warning)
+    device = choose_device(config.train)
+    use_threads(config.train.threads or (saved and saved[1]["threads"]))
+    pictures = open_pictures(config, report)
+    trained, held_out = split(pictures, config.validation)
+    prompts, notes = read_prompts(config.sample, 64)
+    for note in notes:
+        report.warning(note)
+
+    family = load_family(config.model, device, DTYPES[config.train.precision], config.captions, report.say)
+    set_attention(family, config, report.say)
+    plan = make_plan(config, trained, family.name)
+    report.say(plan.text())
+    network = LoraNetwork.attach(family, config.network, config.rates, config.seed, config.train.full)
+    optimizer = build(config.optimizer, network.groups(config.rates, config.optimizer.lr))
+    schedule = make_schedule(config.schedule, optimizer, plan.steps)
+
+    cache = Cache(places.cache(), report.warning)
+    files = hash_files(config, cache)
+    data = Dataset(config, trained, family, cache)
+    side = min(NATIVE[family.name], max(config.data.resolution))
+    return Work(
+        folder, config, report, device, family, network, plan, trained, data,
+        Checks(config, trained, held_out, family, cache), read_prompts(config.sample, side)[0], optimizer, schedule,
+        torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16"), files,
+        saved[1]["started"] if saved else time.time(), saved,
+    )  # fmt: skip
+
+
+def open_pictures(config: Config, report: Report) -> Collection:
+    """Every picture of a training; what is wrong with one is said, with what was done about it."""
+    with tqdm(desc="opening pictures", unit=" pictures") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        pictures = collect(config.data, config.captions, show)
+    for problem in pictures.problems:
+        report.warning(str(problem))
+    return pictures
+
+
+def set_attention(family: Family, config: Config, say: Callable[[str], None]) -> None:
+    """Gradient checkpointing, attention, VAE slicing and tiling, and the memory layout that convolutions like best."""
+    if config.train.checkpointing:
+        family.enable_checkpointing()
+    if config.train.attention == "xformers":
+        try:
+            family.unet.enable_xformers_memory_efficient_attention()
+        except (ImportError, ModuleNotFoundError, ValueError) as error:
+            raise InputError(f"train.attention: xformers cannot be used here ({error}); set it to sdpa") from error
+    family.unet.to(memory_format=torch.channels_last)
+
+
+def hash_files(config: Config, cache: Cache) -> Future[tuple[File, File | None]]:
+    """Names and hashes of the model files, beside the training: reading 7 GB must not delay the first step."""
+
+    def describe(path: Path) -> File:
+        return File(path.name, checkpoint.base_hash(path) if path.is_file() else None, cache.file_hash(path))
+
+    def both() -> tuple[File, File | None]:
+        base, vae = find_base(config.model.base, lambda text: None), config.model.vae
+        return describe(base), describe(Path(vae)) if vae else None
+
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(both)
+    pool.shutdown(wait=False)
+    return future
+
