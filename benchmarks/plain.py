@@ -28,7 +28,9 @@ def main() -> None:
     dtype = torch.bfloat16 if job["precision"] == "bf16" else torch.float32
     folder = job["diffusers"]
     tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
-    text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", torch_dtype=dtype).requires_grad_(False)
+    text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", torch_dtype=dtype).requires_grad_(
+        False
+    )
     vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32).requires_grad_(False)
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype).requires_grad_(False)
     noise_scheduler = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -71,7 +73,12 @@ def main() -> None:
         if step == 0:
             first = time.perf_counter() - START
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"step_s": sorted(times[1:])[len(times[1:]) // 2], "peak_mb": peak, "first_step_s": first, "cached_per_s": caching}
+    figures = {
+        "step_s": sorted(times[1:])[len(times[1:]) // 2],
+        "peak_mb": peak,
+        "first_step_s": first,
+        "cached_per_s": caching,
+    }
     print(json.dumps(figures))
 
 

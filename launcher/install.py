@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from launcher import LaunchError, clean_env, say
-from launcher.machine import OTHER_TORCH, TORCH, choose, numbers
+from launcher.machine import OTHER_TORCH, TORCH, Pick, choose, numbers
 from launcher.venv import Venv
 
 TRY_OUT = """
@@ -40,7 +40,7 @@ def ensure(venv: Venv) -> None:
 
 def install(venv: Venv, action: str, steps: Steps) -> None:
     """Does what look() asked for, so that it then says "use"."""
-    pick = choose()
+    pick = Pick(venv.backend(), "as before") if action == "update" else choose()
     torch = f"torch=={OTHER_TORCH.get(pick.backend, TORCH)}"
     say(f"{torch}, build {pick.backend}: {pick.why}.")
     if action != "update":
@@ -71,6 +71,8 @@ def install_torch(torch: str, backend: str, pip: list[str], steps: Steps) -> Non
     if code == 0:
         steps.do(f"Installing {torch} ({backend})", [*uv, "--compile-bytecode"], own_bars=True)
         return
+    if "invalid value" in answer:
+        raise LaunchError(f"LIKENESS_TORCH={backend} is no build of PyTorch.\n{answer.strip()}")
     reason = (answer.strip().splitlines() or ["no answer"])[-1].strip()
     say(f"The index of the {backend} builds cannot be used ({reason}).")
     say(

@@ -41,8 +41,8 @@ def pick_backend(system: str, machine: str, gpus: list[Gpu], rocm: tuple[int, ..
     525.60 on Linux and 528.33 on Windows, CUDA 13.x from 580. Within a major version an older driver runs a newer
     toolkit, so 525 is enough for 12.6. Blackwell (10.0 and newer) has no kernels in 12.6, and no driver before 570.
 
-    AMD's kernel driver works with ROCm two releases before and after its own (AMD, user and kernel-space support matrix),
-    and the builds bring their ROCm along: 7.1 reaches down to the driver of 6.4.
+    AMD's kernel driver works with ROCm two releases before and after its own (AMD, user and kernel-space support
+    matrix), and the builds bring their ROCm along: 7.1 reaches down to the driver of 6.4.
     """
     if system == "Darwin":
         return Pick("cpu", "macOS: its one build, which drives Apple GPUs through Metal (MPS)")

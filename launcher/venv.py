@@ -84,6 +84,10 @@ class Venv:
             return "update", "What Likeness needs has changed since .venv was made"
         return "use", ""
 
+    def backend(self) -> str:
+        """The build of PyTorch that a ready .venv holds."""
+        return json.loads(self.stamp.read_text(encoding="utf-8"))["backend"]
+
     def mark(self, state: str, **facts: Any) -> None:
         """Writes the stamp, "installing" or "ready"; renamed into place, so that it is never half a stamp."""
         aside = self.stamp.with_suffix(".part")

@@ -277,31 +277,33 @@ from trainer.runfolder import RunFolder
 from safetensors.torch import load_file
 
 torch.set_num_threads(1)
-folder, dice, last = RunFolder(Path(sys.argv[1])), random.Random(5), 0
+folder, dice = RunFolder(Path(sys.argv[1])), random.Random(5)
 lora = folder.checkpoints / "a.safetensors"
-torn = 0
-for kill in range(20):
+last = kills = torn = 0
+while kills < 12 or (torn == 0 and kills < 100):
     child = os.fork()
     if child == 0:
         for step in range(last + 1, 10**6):
             tensors = {str(n): torch.full((60_000,), float(step)) for n in range(3)}
             save_state(folder, step, tensors, {})
             save_network(lora, tensors, {}, "fp32")
-    time.sleep(0.03 + 0.1 * dice.random())
+    while not any(path.name > f"{last:08d}" for path in folder.states.glob("[0-9]*")):
+        time.sleep(0.001)
+    time.sleep(0.1 * dice.random())
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     said = []
     kept = load_state(folder, said.append)
     assert not said, said
-    if kept:
-        tensors, facts = kept
-        assert all((tensor == facts["step"]).all() for tensor in tensors.values())
-        assert facts["step"] >= last, (facts["step"], last)
-        last = facts["step"]
+    tensors, facts = kept
+    assert all((tensor == facts["step"]).all() for tensor in tensors.values())
+    assert facts["step"] > last, (facts["step"], last)
+    last = facts["step"]
     if lora.exists():
         assert len({float(tensor.mean()) for tensor in load_file(lora).values()}) == 1
+    kills += 1
     torn += any(path.name.startswith(".tmp-") for path in folder.states.iterdir())
-print(last, torn)
+print(torn)
 """
 
 
@@ -310,8 +312,7 @@ def test_kills_at_random_moments_never_lose_a_state(folder: RunFolder) -> None:
         [sys.executable, "-c", KILL_LOOP, str(folder.path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    last, torn = map(int, ran.stdout.split())
-    assert last > 20 and torn > 3, "the kills fell between the writes: the test shows nothing"
+    assert int(ran.stdout) > 0, "no kill fell into a write: the test shows nothing"
 
 
 # Packing

@@ -52,7 +52,9 @@ def test_a_changed_type_drops_the_old_part(tmp_path: Path) -> None:
 
 
 def test_relative_paths_count_from_the_file_and_built_in_names_stay(tmp_path: Path) -> None:
-    config = configio.load(write(tmp_path, {"data": {"images": "img"}, "model": {"base": "org/name", "vae": "v.safetensors"}}))
+    config = configio.load(
+        write(tmp_path, {"data": {"images": "img"}, "model": {"base": "org/name", "vae": "v.safetensors"}})
+    )
     assert config.data.images == str(tmp_path / "img")
     assert config.model.base == "org/name"
     assert config.model.vae == str(tmp_path / "v.safetensors")
@@ -72,7 +74,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "warm-up": ({"schedule": {"type": "linear", "warmup": "ten"}}, "neither a number of steps nor a share"),
     "text cache": ({"data": {"cache_text": True}}, "cache_text needs text encoders that are not trained"),
     "moving picture": ({"data": {"crop": "random"}}, "crop=random changes a picture at each use"),
-    "nothing trained": ({"rates": {"unet": None, "text_encoder": 0, "text_encoder_2": None}}, "nothing would be trained"),
+    "nothing trained": (
+        {"rates": {"unet": None, "text_encoder": 0, "text_encoder_2": None}},
+        "nothing would be trained",
+    ),
     "schedule": ({"schedule": {"type": "adafactor"}}, "belong together"),
     "not finite": ('{"optimizer": {"lr": NaN}}', "NaN is not a number"),
     "too large": ('{"optimizer": {"lr": 1e999}}', "optimizer.lr"),

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.golden.make_base import golden_family
-from trainer.config import Lora, Objective, Rates
+from tests.golden.make_base import write_base
+from trainer.config import Captions, Lora, Model, Objective, Rates
+from trainer.families import load_family
 from trainer.networks.lora import LoraNetwork
 from trainer.step import Draws, micro_loss
 
@@ -30,10 +31,12 @@ State = dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
-def family() -> Iterator[Any]:
+def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    base = tmp_path_factory.mktemp("base") / "sd15tiny.safetensors"
+    write_base("sd15tiny", base, config=True)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    yield golden_family()
+    yield load_family(Model(base=str(base)), torch.device("cpu"), torch.float32, Captions(), say=lambda line: None)
     torch.set_num_threads(threads)
 
 
@@ -68,8 +71,12 @@ def steps(name: str) -> list[dict[str, Any]]:
 
 
 def gradients(network: LoraNetwork) -> State:
-    pairs = ((f"{name}.lora_{way}.weight", getattr(layer, way)) for name, layer in network.layers.items() for way in ("down", "up"))  # fmt: skip
-    return {key: weight.grad.clone() for key, weight in pairs if weight.grad is not None}
+    weights = {
+        f"{name}.lora_{way}.weight": getattr(layer, way)
+        for name, layer in network.layers.items()
+        for way in ("down", "up")
+    }
+    return {key: weight.grad.clone() for key, weight in weights.items() if weight.grad is not None}
 
 
 def distance(ours: State, theirs: State) -> float:
@@ -97,5 +104,7 @@ def test_final_weights(replay) -> None:
     name, *_, final = replay
     start, recorded = (load_file(GOLDEN / name / f"{when}.safetensors") for when in ("init", "final"))
     assert final.keys() == recorded.keys()
-    assert {key: tensor.shape for key, tensor in final.items()} == {key: tensor.shape for key, tensor in recorded.items()}
+    assert {key: tensor.shape for key, tensor in final.items()} == {
+        key: tensor.shape for key, tensor in recorded.items()
+    }
     assert distance(final, recorded) <= WEIGHTS[name] * distance(start, recorded)

@@ -1,4 +1,4 @@
-"""The house rules of the design, held by tests: which way imports point, how large things grow, and that docs tell the truth."""
+"""The house rules, held by tests: which way imports point, how large things grow, and that docs tell the truth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ SOURCES = sorted([*(ROOT / "trainer").rglob("*.py"), *(ROOT / "webui").rglob("*.
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "bitsandbytes"}
 TORCH_FREE = (
     *("trainer.config", "trainer.configio", "trainer.runfolder", "trainer.durable", "trainer.plan", "trainer.options"),
-    *("trainer.data.folders", "trainer.data.captions", "trainer.data.buckets", "trainer.data.order", "trainer.data.pictures"),
+    *(
+        "trainer.data.folders",
+        "trainer.data.captions",
+        "trainer.data.buckets",
+        "trainer.data.order",
+        "trainer.data.pictures",
+    ),
     *("trainer.families.detect", "trainer.places", "trainer.draws", "trainer.errors", "trainer.__main__"),
 )
 ROOMS = {
@@ -72,7 +78,11 @@ def test_imports_point_one_way(path: Path) -> None:
 
 def test_the_page_s_modules_bring_no_torch() -> None:
     """One process for all: a module that brings torch is named by bisecting only when the test fails."""
-    code = f"import importlib, sys\nfor name in {TORCH_FREE}:\n    importlib.import_module(name)\n    heavy = {HEAVY} & sys.modules.keys()\n    assert not heavy, (name, heavy)"  # fmt: skip
+    code = f"""import importlib, sys
+for name in {TORCH_FREE}:
+    importlib.import_module(name)
+    heavy = {HEAVY} & sys.modules.keys()
+    assert not heavy, (name, heavy)"""
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
@@ -94,7 +104,9 @@ def test_no_dangerous_call() -> None:
             if not isinstance(node, ast.Call):
                 continue
             name = ast.unparse(node.func)
-            assert name not in ("eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "yaml.load"), path
+            assert name not in ("eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "yaml.load"), (
+                path
+            )
             keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             assert keywords.get("shell") != "True", path
             if name == "torch.load":
@@ -107,4 +119,6 @@ def test_the_registry_of_families_is_the_schema_s() -> None:
 
 
 def test_the_page_of_options_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "options.md").read_text() == options.document(), "run: python -m trainer.options > docs/options.md"
+    assert (ROOT / "docs" / "options.md").read_text() == options.document(), (
+        "run: python -m trainer.options > docs/options.md"
+    )

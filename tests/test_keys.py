@@ -63,7 +63,13 @@ def test_modules_and_shapes_are_those_of_sd_scripts(models, file: str, count: in
 
 def test_without_convolutions_sdxl_has_722_modules_in_its_unet(models) -> None:
     ours = names(models, "sdxl", conv=False)
-    inside = {name for name in GOLDEN["sdxl_conv"] if not name.startswith("lora_unet") or "_transformer_blocks_" in name or name.endswith(("_proj_in", "_proj_out"))}  # fmt: skip
+    inside = {
+        name
+        for name in GOLDEN["sdxl_conv"]
+        if not name.startswith("lora_unet")
+        or "_transformer_blocks_" in name
+        or name.endswith(("_proj_in", "_proj_out"))
+    }
     assert ours.keys() == inside
     for prefix, count in (("lora_unet_", 722), ("lora_te1_", 72), ("lora_te2_", 192)):
         assert sum(name.startswith(prefix) for name in ours) == count

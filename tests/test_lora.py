@@ -31,7 +31,9 @@ def sdxl() -> Any:
     return build("sdxl")
 
 
-def attached(family: Any, options: Lora | None = None, rates: Rates | None = None, trained: bool = False) -> LoraNetwork:
+def attached(
+    family: Any, options: Lora | None = None, rates: Rates | None = None, trained: bool = False
+) -> LoraNetwork:
     """A network that the caller detaches; `trained` fills the up matrices, so that it changes something."""
     network = LoraNetwork.attach(family, options or Lora(rank=4, alpha=2), rates or Rates(), seed=7)
     if trained:
@@ -54,14 +56,16 @@ def layer_of(module: nn.Linear | nn.Conv2d, alpha: float = 3, **dropouts: float)
 
 
 def test_a_layer_starts_from_its_seed_and_name_alone(sd15: Any) -> None:
-    both, unet = attached(sd15), None
+    both = attached(sd15)
     both.detach()
     unet = attached(sd15, rates=UNET_ONLY)
     unet.detach()
     for name, layer in unet.layers.items():
         assert torch.equal(layer.down, both.layers[name].down)
         again = torch.empty_like(layer.down)
-        nn.init.kaiming_uniform_(again, a=math.sqrt(5), generator=torch.Generator().manual_seed(seed_of(7, "init", name)))
+        nn.init.kaiming_uniform_(
+            again, a=math.sqrt(5), generator=torch.Generator().manual_seed(seed_of(7, "init", name))
+        )
         assert torch.equal(layer.down, again)
         assert layer.down.abs().max() <= layer.down[0].numel() ** -0.5
         assert not layer.up.any()
@@ -105,7 +109,7 @@ def test_merged_equals_unmerged_and_comes_apart_to_the_bit(sdxl: Any) -> None:
         network.unmerge()
         again = sdxl.predict(*inputs, sdxl.encode_text(["a cat"]))
     network.detach()
-    assert torch.allclose(merged, plain, rtol=0, atol=1e-6 * float(plain.abs().max()) * 10)
+    assert torch.allclose(merged, plain, rtol=0, atol=2e-6 * float(plain.abs().max()))
     assert torch.equal(again, plain)
     assert all(torch.equal(tensor, before[name]) for name, tensor in sdxl.unet.state_dict().items())
 
@@ -137,7 +141,9 @@ def test_keep_is_even_and_its_numbers_do_not_know_each_other() -> None:
     assert between.abs().max() < 5.5 / math.sqrt(4096)
 
 
-@pytest.mark.parametrize("module", [nn.Linear(12, 20), nn.Conv2d(12, 20, 3, padding=1, stride=2)], ids=["linear", "conv"])
+@pytest.mark.parametrize(
+    "module", [nn.Linear(12, 20), nn.Conv2d(12, 20, 3, padding=1, stride=2)], ids=["linear", "conv"]
+)
 @pytest.mark.parametrize("kind", ["neuron_dropout", "rank_dropout", "module_dropout"])
 def test_dropout_against_the_rule_written_out(module: nn.Linear | nn.Conv2d, kind: str) -> None:
     layer = layer_of(module, **{kind: 0.4})
@@ -158,7 +164,7 @@ def test_dropout_against_the_rule_written_out(module: nn.Linear | nn.Conv2d, kin
         up = nn.functional.linear(hidden, layer.up) if axis == -1 else nn.functional.conv2d(hidden, layer.up)
         out = layer(x)
         assert torch.allclose(out, base + up * layer.scale, atol=1e-5)
-        seen.add(float(out.sum()))
+        seen.add(float(out.detach().sum()))
     assert len(seen) == (2 if kind == "module_dropout" else 12)
     layer.eval()
     assert torch.allclose(layer(x), layer_of(module)(x))
@@ -219,7 +225,8 @@ def test_a_model_without_the_trained_part_is_refused(sd15: Any) -> None:
 @pytest.mark.parametrize("module", [nn.Linear(12, 20), nn.Conv2d(12, 20, 3)], ids=["linear", "conv"])
 def test_norm_is_that_of_the_whole_change(module: nn.Linear | nn.Conv2d) -> None:
     layer = layer_of(module)
-    assert float(layer.norm()) == pytest.approx(float(layer.delta().norm()), rel=1e-6)
+    with torch.no_grad():
+        assert float(layer.norm()) == pytest.approx(float(layer.delta().norm()), rel=1e-6)
 
 
 def test_norms_are_limited_as_in_sd_scripts(sd15: Any) -> None:
@@ -243,22 +250,28 @@ def test_norms_are_limited_as_in_sd_scripts(sd15: Any) -> None:
 
 def test_masters_are_cast_once_and_get_gradients_of_their_own_precision() -> None:
     family = build("sd15")
-    family.unet.to(torch.bfloat16)
-    family.dtype = torch.bfloat16
+    generator = torch.Generator().manual_seed(4)
+    latents, timesteps = torch.randn(1, 4, 16, 16, generator=generator), torch.tensor([500])
     network = attached(family, trained=True)
-    network.ready()
-    layers = network.layers.values()
+
+    def gradient() -> Tensor:
+        network.zero_grad()
+        network.ready()
+        family.predict(latents, timesteps, family.encode_text(["a cat"])).float().square().mean().backward()
+        assert {weight.grad.dtype for weight in network.parameters()} == {torch.float32}
+        return torch.cat([weight.grad.flatten() for weight in network.parameters()])
+
+    exact = gradient()
+    family.unet.to(torch.bfloat16)
+    rounded = gradient()
+    layers = list(network.layers.values())
     assert {layer.down.dtype for layer in layers} == {torch.float32}
     assert {layer.weights[0].dtype for layer in layers} == {torch.float32, torch.bfloat16}  # text encoder, U-Net
-    family.predict(torch.randn(1, 4, 8, 8), torch.tensor([5]), family.encode_text(["a cat"])).float().sum().backward()
-    for layer in layers:
-        assert layer.up.grad.dtype == torch.float32
-        assert layer.up.grad.any()
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.99
     with torch.no_grad():
-        first = next(iter(reversed(layers)))
-        first.up.zero_()
+        layers[-1].up.zero_()
     network.eval()
-    assert not first.weights[1].any()  # what is sampled from is what was trained last
+    assert not layers[-1].weights[1].any()  # what is sampled from is what was trained last
 
 
 def test_full_precision_masters_follow_the_model() -> None:
@@ -291,7 +304,6 @@ def written(path: Path, tensors: dict[str, Tensor]) -> str:
 
 def test_tensors_and_load_round_trip(sdxl: Any) -> None:
     network = attached(sdxl, Lora(rank=4, alpha=0.1, conv_rank=2), trained=True)
-    other = LoraNetwork.attach  # a second network may only follow once the first is detached
     network.detach()
     other = attached(sdxl, Lora(rank=4, alpha=0.1, conv_rank=2))
     other.detach()
@@ -302,7 +314,9 @@ def test_tensors_and_load_round_trip(sdxl: Any) -> None:
         assert all(torch.equal(tensor, saved[name]) for name, tensor in other.tensors(dtype).items())
     other.load(network.tensors())
     for name, layer in other.layers.items():
-        assert torch.equal(layer.up, network.layers[name].up)  # 0.1 is no float32: its rounding must not reach the weights
+        assert torch.equal(
+            layer.up, network.layers[name].up
+        )  # 0.1 is no float32: its rounding must not reach the weights
 
 
 def test_going_on_from_a_file(sd15: Any, tmp_path: Path) -> None:
@@ -312,7 +326,7 @@ def test_going_on_from_a_file(sd15: Any, tmp_path: Path) -> None:
 
     same = attached(sd15, Lora(rank=4, alpha=2, start_from=path))
     same.detach()
-    assert same.loaded.taken == tuple(same.layers) and not same.loaded.missing
+    assert {*same.loaded.taken} == {*same.layers} and not same.loaded.missing
     assert same.loaded.unused and all("resnets" in name or "samplers" in name for name in same.loaded.unused)
 
     louder = attached(sd15, Lora(rank=4, alpha=4, conv_rank=2, start_from=path))
@@ -322,8 +336,9 @@ def test_going_on_from_a_file(sd15: Any, tmp_path: Path) -> None:
 
     shaped = attached(sd15, Lora(rank=32, alpha=1, start_from=path, rank_from_file=True))
     shaped.detach()
-    assert shaped.tensors().keys() == network.tensors().keys()
-    assert all(torch.equal(tensor, network.tensors()[name]) for name, tensor in shaped.tensors().items())
+    saved = network.tensors()
+    assert shaped.tensors().keys() == saved.keys()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in shaped.tensors().items())
 
 
 def test_going_on_from_a_file_of_the_unet_alone(sd15: Any, tmp_path: Path) -> None:
@@ -332,7 +347,7 @@ def test_going_on_from_a_file_of_the_unet_alone(sd15: Any, tmp_path: Path) -> No
     path = written(tmp_path / "unet.safetensors", network.tensors())
     both = attached(sd15, Lora(rank=4, alpha=2, start_from=path))
     both.detach()
-    assert both.loaded.taken == tuple(network.layers)
+    assert {*both.loaded.taken} == {*network.layers}
     assert all(name.startswith("lora_te_") for name in both.loaded.missing)
 
 
@@ -366,7 +381,7 @@ def test_files_that_do_not_fit_are_refused_with_a_reason(sd15: Any, sdxl: Any, t
     cases = {
         "a LoRA for SDXL": large.tensors(),
         "was made for another model": wider,
-        r"rank 4 .* rank_from_file": None,
+        r"rank 4 .*rank_from_file": None,
         "none of its 1 layers": {"x.lora_down.weight": torch.zeros(4, 8), "x.lora_up.weight": torch.zeros(8, 4)},
         "none of its 0 layers": {"unrelated": torch.zeros(1)},
         "LoHa": {"lora_unet_mid_block_attentions_0_proj_in.hada_w1_a": torch.zeros(4, 4)},

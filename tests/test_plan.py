@@ -117,7 +117,9 @@ def test_the_plan_as_json_and_as_text() -> None:
     assert "warning: 2 of 168 batches hold fewer than 5 pictures" in text
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.001, 1), (0.1, 4), (0.25, 10), (0.5, 20), (0.97, 39)])
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, 0), (0.001, 1), (0.07, 3), (0.1, 4), (0.25, 10), (0.5, 20), (0.97, 39)]
+)
 def test_held_out_by_picture_not_by_repeat(share: float, expected: int) -> None:
     trained, held = split(SEED_ARTICLE, Validation(share=share))
     assert len(held.pictures) == expected

@@ -125,10 +125,10 @@ def test_commands_are_taken_once_and_stop_outranks(folder: RunFolder) -> None:
 
 
 def test_looking_for_commands_costs_next_to_nothing(folder: RunFolder) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(1000):
         folder.take_command()
-    assert time.perf_counter() - start < 0.5  # a millisecond would be felt at 20 steps a second; measured: 0.01
+    assert time.thread_time() - start < 0.5  # a millisecond would be felt at 20 steps a second; measured: 0.01
 
 
 def test_wishes_meant_for_an_earlier_engine_are_forgotten(folder: RunFolder) -> None:
@@ -148,7 +148,9 @@ def test_two_engines_cannot_own_one_folder(folder: RunFolder) -> None:
         assert read_json(folder.path / "pid.json")["pid"] == other.pid  # the loser has left no trace
     finally:
         other.kill()
-    assert folder.state() == "interrupted"  # not yet waited for: a zombie is not alive
+    while psutil.Process(other.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert folder.state() == "interrupted"  # dead, though nobody has waited for it
     other.wait()
     assert folder.state() == "interrupted"
     with folder.owned(), pytest.raises(RunError), RunFolder(folder.path).owned():
@@ -169,9 +171,10 @@ def test_the_state_follows_from_the_files(folder: RunFolder) -> None:
         folder.event("warning", text="after the end")
         assert folder.state() == kind
     folder.event("start", step=0)
+    assert folder.state() == "interrupted"  # an older ending does not count
     for step in range(500):
         folder.event("step", step=step, filler="x" * 200)
-    assert folder.state() == "interrupted"  # an older ending does not count
+    assert folder.state() == "interrupted"  # nor does it when it is too far back to be seen
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,14 @@ from tests.tiny import build
 from trainer import config, sample
 from trainer.config import SAMPLERS
 from trainer.families.base import Family
+from trainer.families.latent import noise_table
 from trainer.networks.lora import LoraNetwork
 from trainer.sample import Prompt, SampleError, draw, make_scheduler, parse_prompt, png, read_prompts, read_words, stem
+
+pytestmark = [  # diffusers' older samplers still use numpy the old way, thousands of times
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:numpy"),
+]
 
 BASE = Prompt("", width=512, height=512)
 SMALL = Prompt("a cat", negative="blurry", width=64, height=64, steps=4, seed=1)
@@ -91,7 +97,7 @@ def test_sizes_are_rounded_down_to_8_and_at_least_64_and_it_is_said(asked: int, 
             ("w 5.5", "whole number"),
             ("h", "1 to"),
         ),
-        *(("d 4294967296", "0 to 4294967295"), ("d -1", "0 to"), ("s 0", "1 to 1000"), ("s 1001", "1 to 1000")),
+        *(("d 4294967296", "0 to 4294967295"), ("d -1", "0 to"), ("s 0", "1 to 500"), ("s 501", "1 to 500")),
         *(
             ("l nan", "0 to 100"),
             ("l inf", "0 to 100"),
@@ -147,27 +153,22 @@ def test_every_sampler_of_the_schema_is_there() -> None:
     assert {name.removeprefix("k_") for name in SAMPLERS} == sample.TABLE.keys()
 
 
-@pytest.mark.parametrize("zero", [False, True])
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize(("prediction", "zero", "steps"), [("epsilon", False, 1), ("v", False, 3), ("v", True, 3)])
 @pytest.mark.parametrize("sampler", sample.TABLE)
 def test_every_sampler_gives_a_finite_picture_whatever_the_model_predicts(
-    sampler: str, prediction: str, zero: bool, sd15: Family, monkeypatch: pytest.MonkeyPatch
+    sampler: str, prediction: str, zero: bool, steps: int, sd15: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if zero:
-        betas = sample.DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True
-        )
-        monkeypatch.setattr(sd15, "alphas_cumprod", betas.alphas_cumprod)
+    monkeypatch.setattr(sd15, "alphas_cumprod", noise_table(zero))
     monkeypatch.setattr(sd15, "prediction", prediction)
     monkeypatch.setattr(sd15, "zero_terminal_snr", zero)
-    for steps in (1, 2, 5):
-        pixels = draw(sd15, parse_prompt(f"a cat --w 64 --h 72 --s {steps} --ss {sampler}", BASE))
-        assert pixels.shape == (3, 72, 64) and pixels.dtype == torch.float32 and pixels.isfinite().all()
+    pixels = draw(sd15, parse_prompt(f"a cat --w 64 --h 72 --s {steps} --ss {sampler}", BASE))
+    assert pixels.shape == (3, 72, 64) and pixels.dtype == torch.float32 and pixels.isfinite().all()
 
 
 def test_samplers_differ_and_their_older_names_do_not(sd15: Family) -> None:
-    drawn = {name: draw(sd15, parse_prompt(f"a cat --w 64 --h 64 --s 5 --ss {name}", BASE)) for name in SAMPLERS}
+    drawn = {name: draw(sd15, parse_prompt(f"a cat --w 64 --h 64 --s 3 --ss {name}", BASE)) for name in SAMPLERS}
     for name, pixels in drawn.items():
+        assert pixels.isfinite().all()
         same = {other for other, theirs in drawn.items() if torch.equal(pixels, theirs)}
         assert same == {other for other in SAMPLERS if other.removeprefix("k_") == name.removeprefix("k_")}
 
@@ -179,9 +180,7 @@ def test_schedulers_stand_on_the_family_s_noise_table(
     scheduler = make_scheduler(sampler, sd15)
     torch.testing.assert_close(scheduler.alphas_cumprod, sd15.alphas_cumprod, rtol=1e-5, atol=1e-7)
     assert scheduler.config.prediction_type == "epsilon"
-    rescaled = sd15.alphas_cumprod.clone()
-    rescaled[-1] = 0
-    monkeypatch.setattr(sd15, "alphas_cumprod", rescaled)
+    monkeypatch.setattr(sd15, "alphas_cumprod", noise_table(True))
     monkeypatch.setattr(sd15, "zero_terminal_snr", True)
     scheduler = make_scheduler(sampler, sd15)
     scheduler.set_timesteps(5)
@@ -207,11 +206,12 @@ def test_lms_coefficients_are_the_integrals_of_the_paper(order: int, sd15: Famil
 # Pictures
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
-@pytest.mark.parametrize("sampler", sample.TABLE)
+@pytest.mark.parametrize(
+    ("name", "sampler"), [*(("sd15", sampler) for sampler in sample.TABLE), ("sdxl", "ddim"), ("sdxl", "euler_a")]
+)
 def test_pictures_are_those_of_the_diffusers_pipeline(name: str, sampler: str, sd15: Family, sdxl: Family) -> None:
     family = {"sd15": sd15, "sdxl": sdxl}[name]
-    prompt = parse_prompt(f"a cat --n blurry --w 64 --h 80 --s 5 --l 5 --ss {sampler}", BASE)
+    prompt = parse_prompt(f"a cat --n blurry --w 64 --h 80 --s 3 --l 5 --ss {sampler}", BASE)
     pipeline = family.pipeline(make_scheduler(sampler, family))
     pipeline.set_progress_bar_config(disable=True)
     cond = family.encode_text(["blurry", "a cat"])
@@ -219,7 +219,7 @@ def test_pictures_are_those_of_the_diffusers_pipeline(name: str, sampler: str, s
     if name == "sdxl":
         words |= {"pooled_prompt_embeds": cond["pooled"][1:], "negative_pooled_prompt_embeds": cond["pooled"][:1]}
     theirs = pipeline(
-        **words, width=64, height=80, num_inference_steps=5, guidance_scale=5, output_type="np",
+        **words, width=64, height=80, num_inference_steps=3, guidance_scale=5, output_type="np",
         generator=torch.Generator().manual_seed(42),
     ).images[0]  # fmt: skip
     ours = (draw(family, prompt) / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).numpy()

@@ -61,7 +61,7 @@ def tiny_file(name: str, folder: Path, seed: int = 0, **metadata: str) -> Path:
 
 
 def tiny_family(name: str, folder: Path, model: dict[str, Any] | None = None, **captions: Any) -> Family:
-    """A tiny model, loaded on the CPU in fp32 as any other would be; `model` and `captions` are options of the schema."""
+    """A tiny model, loaded on the CPU in fp32 as any other would be; the rest are options of the schema."""
     options = Model(base=str(tiny_file(name, folder)), **(model or {}))
     return load_family(options, torch.device("cpu"), torch.float32, Captions(**captions), say=lambda line: None)
 

@@ -59,7 +59,9 @@ def run_train(options: argparse.Namespace) -> int:
         folder = RunFolder.create(options.runs or places.runs(), config)
     else:
         if options.set:
-            raise InputError("--set: a run folder's config is never edited; copy its config.json, change it, and train the copy")
+            raise InputError(
+                "--set: a run folder's config is never edited; copy its config.json, change it, and train the copy"
+            )
         folder = RunFolder(options.run or options.resume)
     return run(folder)
 
@@ -79,7 +81,16 @@ def run_config(options: argparse.Namespace) -> int:
     if options.out:
         write_json(options.out, config.model_dump(mode="json"))
     if options.json:
-        print(json.dumps({"plan": plan.to_json(), "changes": [*found.reasons], "problems": [str(p) for p in collection.problems]}, indent=2))
+        print(
+            json.dumps(
+                {
+                    "plan": plan.to_json(),
+                    "changes": [*found.reasons],
+                    "problems": [str(p) for p in collection.problems],
+                },
+                indent=2,
+            )
+        )
     else:
         print("\n".join([*found.reasons, *(str(problem) for problem in collection.problems), plan.text()]))
     return 0

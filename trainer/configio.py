@@ -49,12 +49,17 @@ def load(source: str, flags: Sequence[str] = ()) -> Config:
 
 def find(source: str) -> Path:
     """The file meant by a path or by a preset's name."""
-    places_to_look = [Path(source), *(folder / f"{source}.json" for folder in (places.home() / "presets", places.PRESETS))]
+    places_to_look = [
+        Path(source),
+        *(folder / f"{source}.json" for folder in (places.home() / "presets", places.PRESETS)),
+    ]
     for path in places_to_look:
         if path.is_file():
             return path.resolve()
     names = sorted(path.stem for path in places.PRESETS.glob("*.json"))
-    raise ConfigError(f"{source}: no such file, and no preset of that name{did_you_mean(source, names)}; presets: {', '.join(names)}")
+    raise ConfigError(
+        f"{source}: no such file, and no preset of that name{did_you_mean(source, names)}; presets: {', '.join(names)}"
+    )
 
 
 def read_tree(path: Path) -> Tree:
@@ -71,7 +76,9 @@ def read_tree(path: Path) -> Tree:
 
     try:
         if path.stat().st_size > LARGEST:
-            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config (limit {LARGEST:,}); choose a JSON file")
+            raise ConfigError(
+                f"{path}: {path.stat().st_size:,} bytes is no config (limit {LARGEST:,}); choose a JSON file"
+            )
         tree = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=refuse, object_pairs_hook=once)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
@@ -86,7 +93,9 @@ def read_tree(path: Path) -> Tree:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds a {type(tree).__name__}, not a JSON object of options")
     if len(KOHYA_ONLY & tree.keys()) >= 2:
-        raise ConfigError(f"{path}: a kohya_ss file; reading these is not built yet. Write the options as presets/README.md shows")
+        raise ConfigError(
+            f"{path}: a kohya_ss file; reading these is not built yet. Write the options as presets/README.md shows"
+        )
     return tree
 
 
@@ -105,8 +114,12 @@ def overlay(below: Tree, above: Mapping[str, Any]) -> Tree:
     result = dict(below)
     for name, value in above.items():
         old = result.get(name)
-        same_kind = isinstance(old, dict) and isinstance(value, Mapping) and value.get("type", old.get("type")) == old.get("type")
-        result[name] = overlay(old, value) if same_kind else value  # pyrefly: ignore[bad-argument-type]
+        same_kind = (
+            isinstance(old, dict)
+            and isinstance(value, Mapping)
+            and value.get("type", old.get("type")) == old.get("type")
+        )
+        result[name] = overlay(old, value) if same_kind else value
     return result
 
 
@@ -115,13 +128,14 @@ def flag_tree(flag: str) -> Tree:
     name, equals, text = flag.partition("=")
     if not equals or not name:
         raise ConfigError(f"--set {flag}: write it as part.option=value, for instance optimizer.lr=1e-4")
+    *parts, option = name.split(".")
     try:
-        value = json.loads(text)
+        tree: Tree = {option: json.loads(text)}
     except ValueError:
-        value = text
-    for word in reversed(name.split(".")):
-        value = {word: value}
-    return value
+        tree = {option: text}
+    for part in reversed(parts):
+        tree = {part: tree}
+    return tree
 
 
 def absolute(tree: Tree, folder: Path) -> Tree:
@@ -157,7 +171,11 @@ def explain(mistake: ErrorDetails) -> str:
         return f"{place}.type: {mistake['ctx']['tag']!r} is not one of {mistake['ctx']['expected_tags']}"
     message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     value = json.dumps(mistake["input"], default=str)
-    told = f"{place or 'config'}: {value[:60]}{'…' if len(value) > 60 else ''}" if not isinstance(mistake["input"], dict) else place or "config"
+    told = (
+        f"{place or 'config'}: {value[:60]}{'…' if len(value) > 60 else ''}"
+        if not isinstance(mistake["input"], dict)
+        else place or "config"
+    )
     help_text = names.get(place, "")
     return f"{told}: {message}{f' ({help_text})' if help_text else ''}"
 
@@ -166,7 +184,9 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """A suggestion, when something near exists: by the whole dotted name, else by its last word."""
     last = {name.rsplit(".", 1)[-1]: name for name in known}
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
-    near = near or [last[hit] for hit in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.7)]
+    near = near or [
+        last[hit] for hit in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.7)
+    ]
     return f"; did you mean {near[0]}?" if near else ""
 
 

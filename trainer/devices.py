@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+import psutil
 import torch
 
 from trainer.config import Train
@@ -18,9 +19,13 @@ def choose_device(train: Train) -> torch.device:
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(name for name, there in here.items() if there) if train.device == "auto" else train.device
     if not here[name]:
-        raise InputError(f"train.device: {name} is not available here; set it to auto, or one of {[n for n in here if here[n]]}")
+        raise InputError(
+            f"train.device: {name} is not available here; set it to auto, or one of {[n for n in here if here[n]]}"
+        )
     if name == "cuda" and train.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise InputError(f"train.precision: {torch.cuda.get_device_name()} has no bf16 (RTX 30 and newer do); set it to fp16")
+        raise InputError(
+            f"train.precision: {torch.cuda.get_device_name()} has no bf16 (RTX 30 and newer do); set it to fp16"
+        )
     return torch.device(name)
 
 
@@ -34,10 +39,12 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes held so far: of the GPU, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
+    memory = psutil.Process().memory_info()
+    return getattr(memory, "peak_wset", 0) or resident_peak()
 
-        return psutil.Process().memory_info().peak_wset
+
+def resident_peak() -> int:
+    """Most bytes of main memory that this process has held, where the system counts in that way."""
+    import resource  # not on Windows, which has told by now
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

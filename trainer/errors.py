@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Something the person can mend: the message names the field or file, the value, the limit and the remedy. Exit code 2."""
+    """Something the person can mend: the message names field or file, value, limit and remedy. Exit code 2."""

@@ -14,8 +14,19 @@ HEAD = """# Options
 Made from the schema by `python -m trainer.options > docs/options.md`. In a file an option is nested
 (`{"train": {"batch": 2}}`), as a flag it is dotted (`--set train.batch=2`). `null` means off, 0 means 0.
 """
-LIMITS = {"minimum": "from {:,}", "exclusiveMinimum": "above {:,}", "maximum": "to {:,}", "exclusiveMaximum": "below {:,}"}
-KINDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`", "null": "`null`"}
+LIMITS = {
+    "minimum": "from {:,}",
+    "exclusiveMinimum": "above {:,}",
+    "maximum": "to {:,}",
+    "exclusiveMaximum": "below {:,}",
+}
+KINDS = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "`true`, `false`",
+    "null": "`null`",
+}
 
 
 def document() -> str:

@@ -31,7 +31,7 @@ from diffusers import (
     PNDMScheduler,
 )
 from diffusers.schedulers.scheduling_lms_discrete import LMSDiscreteScheduler  # diffusers itself hides it without scipy
-from numpy.polynomial import Polynomial
+from numpy.polynomial import polynomial
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
@@ -81,7 +81,7 @@ NUMBERS = {
     "w": Number("width", 1, 4096),
     "h": Number("height", 1, 4096),
     "d": Number("seed", 0, 2**32 - 1),
-    "s": Number("steps", 1, 1000),
+    "s": Number("steps", 1, 500),
     "l": Number("scale", 0, 100, float),
 }
 OTHER_MODELS = ("g", "cn", "ctr", "rcfg", "fs")  # switches of sd-scripts for models that are not trained here
@@ -168,13 +168,13 @@ class _Lms(LMSDiscreteScheduler):
     def get_lms_coefficient(self, order: int, t: int, current_order: int) -> float:
         at = [float(self.sigmas[t - k]) for k in range(order)]
         others = at[:current_order] + at[current_order + 1 :]
-        basis = Polynomial.fromroots(others) / math.prod(at[current_order] - other for other in others)
-        whole = basis.integ()
-        return float(whole(float(self.sigmas[t + 1])) - whole(at[0]))
+        whole = polynomial.polyint(polynomial.polyfromroots(others))
+        start, end = polynomial.polyval([at[0], float(self.sigmas[t + 1])], whole)
+        return float(end - start) / math.prod(at[current_order] - other for other in others)
 
 
 class Sampler(NamedTuple):
-    """A scheduler of diffusers, its name in A1111, and the settings that sd-scripts gives it."""
+    """A scheduler of diffusers, its name in A1111, and the settings that are its own."""
 
     kind: type[Any]
     name: str
@@ -182,14 +182,12 @@ class Sampler(NamedTuple):
 
 
 TABLE = {
-    "ddim": Sampler(DDIMScheduler, "DDIM", {"clip_sample": True}),
-    "pndm": Sampler(
-        PNDMScheduler, "PLMS", {"skip_prk_steps": True}
-    ),  # as SD's own config; sd-scripts begins with 9 calls more
+    "ddim": Sampler(DDIMScheduler, "DDIM", {}),
+    "pndm": Sampler(PNDMScheduler, "PLMS", {"skip_prk_steps": True}),
     "lms": Sampler(_Lms, "LMS", {}),
     "euler": Sampler(EulerDiscreteScheduler, "Euler", {}),
     "euler_a": Sampler(EulerAncestralDiscreteScheduler, "Euler a", {}),
-    "heun": Sampler(HeunDiscreteScheduler, "Heun", {"clip_sample": True}),
+    "heun": Sampler(HeunDiscreteScheduler, "Heun", {}),
     "dpm_2": Sampler(KDPM2DiscreteScheduler, "DPM2", {}),
     "dpm_2_a": Sampler(KDPM2AncestralDiscreteScheduler, "DPM2 a", {}),
     "dpmsolver": Sampler(
@@ -203,19 +201,23 @@ TABLE = {
 def make_scheduler(sampler: str, family: Family) -> Any:
     """A diffusers scheduler for one of SAMPLERS, on the family's own noise table and prediction.
 
-    With zero-terminal SNR, steps start at the last timestep (Lin et al. 2023, arXiv 2305.08891, section 3.3), where the
-    signal counts as 2^-24, because samplers divide by it.
+    Settings are those of SD's own configuration, which diffusers' pipelines also insist on; sd-scripts clips latents to
+    -1..1 where a prompt names its sampler, which costs contrast, and this does not. With zero-terminal SNR, steps start
+    at the last timestep (Lin et al. 2023, arXiv 2305.08891, section 3.3), where the signal counts as 2^-24, because
+    samplers divide by it.
     """
     kind, _, options = TABLE[sampler.removeprefix("k_")]
     shares = family.alphas_cumprod.double().cpu().clamp(min=2**-24)  # [1000]
     betas = 1 - shares / torch.cat([shares.new_ones(1), shares[:-1]])
-    trailing = {"timestep_spacing": "trailing"} if family.zero_terminal_snr else {}
-    known = inspect.signature(kind.__init__).parameters  # DPMSolverSinglestep always starts at the last timestep
+    common: dict[str, Any] = {"steps_offset": 1, "clip_sample": False}
+    if family.zero_terminal_snr:
+        common["timestep_spacing"] = "trailing"
+    known = inspect.signature(kind.__init__).parameters
     return kind(
         trained_betas=betas.tolist(),
         prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[family.prediction],
         **options,
-        **{name: value for name, value in trailing.items() if name in known},
+        **{name: value for name, value in common.items() if name in known},
     )
 
 

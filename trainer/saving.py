@@ -33,8 +33,9 @@ def save(work: Work, step: int, epoch: int | None) -> None:
     file = checkpoint.epoch_name(name, epoch) if epoch else checkpoint.step_name(name, step)
     work.report.checkpoint(step, write(work, step, file)[0], epoch)
     if keep := work.config.save.keep_last:
-        for folder in folders(work):
-            checkpoint.prune(folder, name, keep)
+        for old in checkpoint.prune(work.folder.checkpoints, name, keep):
+            for folder in folders(work):  # by name: an output folder may hold files of other runs
+                (folder / old.name).unlink(missing_ok=True)
 
 
 def finish(work: Work, step: int) -> list[Path]:
@@ -100,7 +101,11 @@ def bucket_info(plan: Plan) -> dict[str, Any]:
 
 def keep_state(work: Work, step: int) -> None:
     """Writes everything that the training needs to go on exactly from here."""
-    live = {"optimizer": work.optimizer.state_dict(), "schedule": work.schedule.state_dict(), "scaler": work.scaler.state_dict()}
+    live = {
+        "optimizer": work.optimizer.state_dict(),
+        "schedule": work.schedule.state_dict(),
+        "scaler": work.scaler.state_dict(),
+    }
     tensors, packed = checkpoint.pack(live, "live")
     tensors |= {f"network/{name}": tensor for name, tensor in work.network.tensors().items()}
     facts = {
@@ -116,13 +121,17 @@ def resume(work: Work) -> int:
     if work.saved:
         tensors, facts = work.saved
         live = checkpoint.unpack(tensors, facts["packed"])
-        work.network.load({name.removeprefix("network/"): tensors[name] for name in tensors if name.startswith("network/")})
+        work.network.load(
+            {name.removeprefix("network/"): tensors[name] for name in tensors if name.startswith("network/")}
+        )
         load_optimizer(work.optimizer, live["optimizer"])
         work.schedule.load_state_dict(live["schedule"])
         work.scaler.load_state_dict(live["scaler"])
         step, kept, work.saved = facts["step"], facts["report"], None
         if facts["pictures"] != fingerprint(work):
-            work.report.warning("the pictures or captions are not those of before; the rest is trained on what is there now")
+            work.report.warning(
+                "the pictures or captions are not those of before; the rest is trained on what is there now"
+            )
         if facts["torch"] != torch.__version__:
             work.report.warning(f"torch was {facts['torch']} and is {torch.__version__}: the last bits may differ")
     plan = work.plan

@@ -43,7 +43,7 @@ def copied_to(log: Path) -> Iterator[None]:
             return
     with open(log, "a", encoding="utf-8", errors="replace") as file:
         out, err = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = Tee(out, file), Tee(err, file)  # pyrefly: ignore[bad-assignment]
+        sys.stdout, sys.stderr = Tee(out, file), Tee(err, file)
         try:
             yield
         finally:

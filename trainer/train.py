@@ -62,11 +62,12 @@ def train(work: Work, wish: Wish) -> None:
     saved = stated = time.monotonic()
 
     while step < plan.steps:
-        loss = take_step(work, step)
+        loss, scalars = take_step(work, step)
         step += 1
         last = step == plan.steps
         epoch = step // plan.steps_per_epoch if step % plan.steps_per_epoch == 0 else None  # the one that ends here
-        report.step(step, loss, saving.rates(work), -(-step // plan.steps_per_epoch), peak_memory(work.device))
+        of = -(-step // plan.steps_per_epoch)
+        report.step(step, loss, saving.rates(work), of, peak_memory(work.device), scalars)
         if epoch:
             report.epoch(epoch)
 
@@ -77,10 +78,10 @@ def train(work: Work, wish: Wish) -> None:
             saving.sample(work, step, epoch)
         if last:
             break
-        if command or due(config.save, step, epoch) or passed(saved, config.save.every_minutes):
-            if command != "sample":
-                saving.save(work, step, epoch)
-                saved = time.monotonic()
+        wanted = command in ("save", "stop", "pause") or due(config.save, step, epoch)
+        if wanted or passed(saved, config.save.every_minutes):
+            saving.save(work, step, epoch)
+            saved = time.monotonic()
         if command in ("stop", "pause") or passed(stated, config.save.state_minutes):
             saving.keep_state(work, step)
             stated = time.monotonic()
@@ -90,8 +91,8 @@ def train(work: Work, wish: Wish) -> None:
     report.done(saving.finish(work, step))
 
 
-def take_step(work: Work, step: int) -> float:
-    """One optimizer step, and its loss. All that is random follows from the seed and the step."""
+def take_step(work: Work, step: int) -> tuple[float, dict[str, float]]:
+    """One optimizer step: its loss, and scalars for TensorBoard. All draws follow from the seed and the step."""
     epoch, place = divmod(step, work.plan.steps_per_epoch)
     micro = work.plan.batches_of(place)
     total = torch.zeros((), device=work.device)
@@ -115,9 +116,8 @@ def take_step(work: Work, step: int) -> float:
     work.scaler.update()
     work.schedule.step()
     work.optimizer.zero_grad(set_to_none=True)
-    if work.config.network.max_norm:
-        work.network.scale_norms(work.config.network.max_norm)
-    return value
+    norms = work.network.limit_norms()
+    return value, {f"max_norm/{name}": float(norm) for name, norm in norms._asdict().items()} if norms else {}
 
 
 def draw(work: Work, batch: Batch, epoch: int) -> Draws:
@@ -160,7 +160,9 @@ def validate(work: Work, step: int) -> None:
     """Measures held-out and trained pictures, where there are any."""
     checks = work.checks
     if checks.held_out and checks.trained:
-        held_out, trained = (checks.measure(work.family, work.network, data) for data in (checks.held_out, checks.trained))
+        held_out, trained = (
+            checks.measure(work.family, work.network, data) for data in (checks.held_out, checks.trained)
+        )
         work.report.validation(step, held_out, trained)
 
 

@@ -44,7 +44,9 @@ class Checks:
                 generator = torch.Generator().manual_seed(seed_of(seed, "validation", batch.pictures[0], timestep))
                 noise = draw_noise(generator, batch.latents[0].cpu(), config.objective.noise)[None].to(batch.latents)
                 text = batch.cond or family.tokenize(batch.captions).to(family.unet.device)
-                draws = Draws(batch.latents, noise, torch.tensor([timestep]).to(noise.device), batch.weights, text, batch.sizes)
+                draws = Draws(
+                    batch.latents, noise, torch.tensor([timestep]).to(noise.device), batch.weights, text, batch.sizes
+                )
                 losses.append(micro_loss(family, network, draws, config.objective)[0])
         network.train()
         return float(torch.stack(losses).mean())
@@ -53,7 +55,13 @@ class Checks:
 def still(config: Config) -> Config:
     """The config with everything off that lets a picture or a caption differ from one use to the next."""
     data = {"flip": False, "color_aug": False, "crop": "center"}
-    captions = {"shuffle": False, "dropout": 0.0, "dropout_every_n_epochs": None, "tag_dropout": 0.0, "token_warmup_steps": 0}
+    captions = {
+        "shuffle": False,
+        "dropout": 0.0,
+        "dropout_every_n_epochs": None,
+        "tag_dropout": 0.0,
+        "token_warmup_steps": 0,
+    }
     parts = {"data": data, "captions": captions, "train": {"batch": 1, "accumulate": 1}}
     return config.model_copy(update={name: getattr(config, name).model_copy(update=new) for name, new in parts.items()})
 

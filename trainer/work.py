@@ -63,15 +63,14 @@ class Work:
 
 
 def prepare(folder: RunFolder, report: Report) -> Work:
-    """Opens the pictures, counts the plan, loads the model, encodes what is cached; InputError when something is wrong."""
+    """Opens the pictures, loads the model, counts the plan, encodes what is cached; InputError when something is wrong."""
     config = folder.config()
     saved = checkpoint.load_state(folder, report.warning)
     device = choose_device(config.train)
     use_threads(config.train.threads or (saved and saved[1]["threads"]))
     pictures = open_pictures(config, report)
     trained, held_out = split(pictures, config.validation)
-    prompts, notes = read_prompts(config.sample, 64)
-    for note in notes:
+    for note in read_prompts(config.sample, side=64)[1]:
         report.warning(note)
 
     family = load_family(config.model, device, DTYPES[config.train.precision], config.captions, report.say)
@@ -134,4 +133,3 @@ def hash_files(config: Config, cache: Cache) -> Future[tuple[File, File | None]]
     future = pool.submit(both)
     pool.shutdown(wait=False)
     return future
-

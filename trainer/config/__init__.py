@@ -13,7 +13,18 @@ from pydantic import Field, model_validator
 from trainer.config.data import Buckets, Captions, Data
 from trainer.config.model import Model
 from trainer.config.network import Lora, Rates
-from trainer.config.objective import L1, L2, Huber, Loss, MultiresNoise, Noise, Objective, OffsetNoise, PlainNoise, SmoothL1
+from trainer.config.objective import (
+    L1,
+    L2,
+    Huber,
+    Loss,
+    MultiresNoise,
+    Noise,
+    Objective,
+    OffsetNoise,
+    PlainNoise,
+    SmoothL1,
+)
 from trainer.config.optimizers import (
     Adafactor,
     AdafactorSchedule,
@@ -74,8 +85,43 @@ class Config(Part):
 
 
 __all__ = [
-    "SAMPLERS", "VERSION", "L1", "L2", "Adafactor", "AdafactorSchedule", "AdamW", "AdamW8bit", "Buckets", "Captions", "Config",
-    "Constant", "Cosine", "CosineWithRestarts", "Data", "Huber", "Kohya", "Linear", "Lion", "Lora", "Loss", "Model",
-    "MultiresNoise", "Noise", "Objective", "OffsetNoise", "Optimizer", "Output", "Part", "PlainNoise", "Polynomial",
-    "Prodigy", "Rates", "Sample", "Save", "Schedule", "SmoothL1", "Train", "Validation",
-]  # fmt: skip
+    "L1",
+    "L2",
+    "SAMPLERS",
+    "VERSION",
+    "Adafactor",
+    "AdafactorSchedule",
+    "AdamW",
+    "AdamW8bit",
+    "Buckets",
+    "Captions",
+    "Config",
+    "Constant",
+    "Cosine",
+    "CosineWithRestarts",
+    "Data",
+    "Huber",
+    "Kohya",
+    "Linear",
+    "Lion",
+    "Lora",
+    "Loss",
+    "Model",
+    "MultiresNoise",
+    "Noise",
+    "Objective",
+    "OffsetNoise",
+    "Optimizer",
+    "Output",
+    "Part",
+    "PlainNoise",
+    "Polynomial",
+    "Prodigy",
+    "Rates",
+    "Sample",
+    "Save",
+    "Schedule",
+    "SmoothL1",
+    "Train",
+    "Validation",
+]

@@ -13,13 +13,13 @@ class Model(Part):
     """The base model that is fine-tuned."""
 
     base: Annotated[str, Field(min_length=1), Kohya("pretrained_model_name_or_path"), IsPath()] = "pocket"
-    """Base model: a .safetensors or .ckpt file, a diffusers folder, a hub id, or `pocket` for the one that is shipped."""
+    """A .safetensors or .ckpt file, a diffusers folder, a hub id, or `pocket` for the one that is shipped."""
     family: Literal["auto", "sd15", "sdxl"] = "auto"
     """Model family; auto reads it from the file's header."""
     prediction: Annotated[Literal["auto", "epsilon", "v"], Kohya("v_parameterization")] = "auto"
     """What the model predicts: the noise (epsilon) or the velocity (v); auto reads it from the file."""
     zero_terminal_snr: Annotated[bool | None, Kohya("zero_terminal_snr")] = None
-    """Rescale the noise schedule so that the last timestep is pure noise (NoobAI v-prediction); empty reads it from the file."""
+    """Make the last timestep pure noise, as NoobAI v-prediction does; empty reads it from the file."""
     vae: Annotated[str | None, Kohya("vae"), IsPath()] = None
     """A separate VAE file or folder in place of the one in the base model."""
     vae_precision: Annotated[Literal["auto", "fp32"], Kohya("no_half_vae")] = "auto"

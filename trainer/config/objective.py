@@ -16,7 +16,7 @@ class PlainNoise(Part):
 
 
 class OffsetNoise(Part):
-    """Noise whose mean varies too, for darker darks and brighter brights (Guttenberg 2023, "Diffusion with offset noise")."""
+    """Noise whose mean varies, for darker darks and brighter brights (Guttenberg 2023, "Diffusion with offset noise")."""
 
     type: Literal["offset"] = "offset"
     strength: Annotated[float, Field(ge=0, le=1), Kohya("noise_offset")] = 0.05
@@ -104,5 +104,3 @@ class Objective(Part):
         if self.min_timestep >= self.max_timestep:
             raise ValueError(f"min_timestep {self.min_timestep} must be below max_timestep {self.max_timestep}")
         return self
-
-

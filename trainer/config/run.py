@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
 from trainer.config.parts import Count, IsPath, Kohya, Part, Probability
 
-SAMPLERS = (
-    *("ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a"),
-    *("dpmsolver", "dpmsolver++", "dpmsingle", "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a"),
-)
+Sampler = Literal[
+    "ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver", "dpmsolver++", "dpmsingle",
+    "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a",
+]  # fmt: skip
 """The names of the Kohya GUI; `k_` names are the same samplers under their older name."""
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")  # names that Windows keeps for devices
 
 
 def _file_name(name: str) -> str:
     if name != name.strip(" .") or re.search(r'[<>:"/\\|?*\x00-\x1f]', name) or RESERVED.match(name):
-        raise ValueError(f'{name!r} cannot be a file name: no < > : " / \\ | ? *, no device name, no space or dot at an end')
+        raise ValueError(
+            f'{name!r} cannot be a file name: no < > : " / \\ | ? *, no device name, no space or dot at an end'
+        )
     return name
 
 
@@ -81,8 +84,8 @@ class Save(Part):
 class Sample(Part):
     """Pictures made while training goes on."""
 
-    prompts: list[str] = []
-    """Prompts, one each, with the switches of sd-scripts: `--w 512 --h 768 --d 1 --s 30 --l 7.5 --n blurry --ss euler_a`."""
+    prompts: tuple[str, ...] = ()
+    """Prompts, with the switches of sd-scripts: `--w 512 --h 768 --d 1 --s 30 --l 7.5 --n blurry --ss euler_a`."""
     file: Annotated[str | None, Kohya("sample_prompts"), IsPath()] = None
     """A text file with one prompt a line; `#` starts a comment."""
     every_epochs: Annotated[Count | None, Kohya("sample_every_n_epochs")] = None
@@ -91,7 +94,7 @@ class Sample(Part):
     """Sample every n steps."""
     first: Annotated[bool, Kohya("sample_at_first")] = False
     """Sample once before the first step, to see the base model."""
-    sampler: Annotated[Literal[SAMPLERS], Kohya("sample_sampler")] = "ddim"
+    sampler: Annotated[Sampler, Kohya("sample_sampler")] = "ddim"
     """Sampler of prompts that name none."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of prompts that name none; the same for every prompt and time, so that pictures can be compared."""

@@ -95,7 +95,8 @@ class Dataset:
         self.batches = epoch_batches(self.buckets, config.train.batch, config.seed, 0)
         self.epoch = 0
         self.ahead: dict[tuple[int, int], Future[Tensor]] = {}
-        self.pool = ThreadPoolExecutor(config.data.workers) if config.data.workers else None
+        workers = 0 if config.data.cache_latents else config.data.workers
+        self.pool = ThreadPoolExecutor(workers) if workers else None
         self.latents: dict[Shot, Tensor] = {}
         self.cond: dict[str, Conditioning] = {}
         if config.data.cache_latents:

@@ -92,6 +92,8 @@ def _too_large(size: str) -> str:
 def _why_not(file: BinaryIO, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return _too_large("too many pixels")
+    if isinstance(error, MemoryError):
+        return "too large for the memory of this machine: make it smaller"
     file.seek(0)
     head = file.read(64)
     if not head:

@@ -1,6 +1,6 @@
 """What the engine knows of a model family: how it encodes, how it adds noise, how it predicts. Nothing else differs.
 
-A new family is one file that fulfils `Family`, one line in FAMILIES, one word in the schema, one builder in tests/tiny.py.
+A new family is one file that fulfils `Family`, a line in FAMILIES, a word in the schema, a builder in tests/tiny.py.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _FOREIGN = (
     (r"(^|\.)double_blocks\.\d+\.", "is Flux, or a model built like it", SUPPORTED),
     (r"(^|\.)joint_blocks\.\d+\.", "is Stable Diffusion 3", SUPPORTED),
     (r"^cond_stage_model\.model\.", "is Stable Diffusion 2", SUPPORTED),
-    (r"^conditioner\.embedders\.0\.model\.", "is the SDXL refiner", "Choose the SDXL base model; the refiner is not trained"),
+    (r"^conditioner\.embedders\.0\.model\.", "is the SDXL refiner", "Choose the SDXL base model"),
     (r"^(edm_mean|edm_vpred\.\w+)$", "uses the EDM noise schedule (Playground v2.5, CosXL)", SUPPORTED),
 )  # fmt: skip
 _PARTS_ALONE = (
@@ -55,7 +55,7 @@ _PIPELINES = {
     "StableDiffusionPipeline": "sd15", "StableDiffusionImg2ImgPipeline": "sd15",
     "StableDiffusionXLPipeline": "sdxl", "StableDiffusionXLImg2ImgPipeline": "sdxl",
 }  # fmt: skip
-_FOREIGN_WIDTHS = {("sd15", 1024): "is Stable Diffusion 2", ("sdxl", 1280): "is the SDXL refiner"}
+_FOREIGN_WIDTHS = {("sd15", "1024"): "is Stable Diffusion 2", ("sdxl", "1280"): "is the SDXL refiner"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def settle(found: Detected, model: Model) -> Detected:
     if (prediction, zero_snr) != (found.prediction, found.zero_terminal_snr):
         signs.append(f"the config says prediction {prediction}, zero terminal SNR {'on' if zero_snr else 'off'}")
     if zero_snr and prediction == "epsilon":
-        signs.append("zero terminal SNR belongs to v-prediction: at the last timestep there is only noise to predict noise from")
+        signs.append("zero terminal SNR is meant for v-prediction: predicting noise from pure noise teaches nothing")
     return replace(found, prediction=prediction, zero_terminal_snr=zero_snr, reasons=[*found.reasons, *signs])
 
 
@@ -120,8 +120,8 @@ def classify(path: Path, shapes: Mapping[str, Sequence[int]], metadata: Mapping[
     family: FamilyName = "sdxl" if sdxl else "sd15"
     channels = [*shapes[_CONV_IN], 0, 4][1]
     if channels != 4:
-        kind = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth model"}.get(channels, "another kind")
-        raise ModelError(path, f"is {kind}: its U-Net takes {channels} channels where text-to-image takes 4", f"{SUPPORTED}.")
+        kind = {9: "an inpainting", 8: "an InstructPix2Pix", 5: "a depth"}.get(channels, "an unknown kind of")
+        raise ModelError(path, f"is {kind} model: its U-Net takes {channels} channels, not 4", f"{SUPPORTED}.")
     config = _own_config(path, metadata, family)
     reader, width = _READS_TEXT[family]
     found = [*shapes.get(reader, ()), 0, width][1]
@@ -182,10 +182,10 @@ def _detect_folder(path: Path) -> Detected:
     family: Any = _PIPELINES.get(pipeline)
     if family is None:
         raise ModelError(path, f"is a model for {pipeline[:80]}", f"{SUPPORTED}.")
-    width, channels = unet.get("cross_attention_dim"), unet.get("in_channels", 4)
-    if (family, width) in _FOREIGN_WIDTHS:
-        raise ModelError(path, _FOREIGN_WIDTHS[family, width], f"{SUPPORTED}.")
-    if channels != 4:
+    width, channels = (unet.get(key) for key in ("cross_attention_dim", "in_channels"))
+    if foreign := _FOREIGN_WIDTHS.get((family, str(width))):
+        raise ModelError(path, foreign, f"{SUPPORTED}.")
+    if channels not in (4, None):
         raise ModelError(path, f"has a U-Net of {channels} input channels, as inpainting models do", f"{SUPPORTED}.")
     scheduler = _read_json(path, "scheduler/scheduler_config.json")
     signs = [f"it is a {pipeline}", *_scheduler_signs(scheduler)]
@@ -203,9 +203,11 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads((folder / name).read_text("utf-8"))
     except FileNotFoundError:
-        raise ModelError(folder, f"is a folder without {name}", "Choose a .safetensors file or a diffusers folder.") from None
+        remedy = "Choose a .safetensors file or a diffusers folder."
+        raise ModelError(folder, f"is a folder without {name}", remedy) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(folder, f"holds a {name} that cannot be read ({str(error)[:200]})", "Download it again.") from None
+        reason = str(error)[:200]
+        raise ModelError(folder, f"holds a {name} that cannot be read ({reason})", "Download it again.") from None
     if type(value) is not dict:
         raise ModelError(folder, f"holds a {name} that is not an object", "Download it again.")
     return value

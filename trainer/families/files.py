@@ -51,8 +51,10 @@ def open_tensors(path: Path) -> Tensors:
 
 def _unpickle(path: Path) -> Tensors:
     """A .ckpt file's tensors. Pickles can run programs: only torch's list of harmless types is let through, always."""
+    mapped = is_zip(path) and path.suffix.lower() != ".safetensors"  # by that name torch would not take it for a pickle
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
+        with path.open("rb") as file:
+            loaded = torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a hostile or broken pickle can fail in any way
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ModelError(

@@ -15,7 +15,8 @@ POCKET = Path(__file__).parents[1] / "pocket" / "pocket.safetensors"
 MOVED = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 CONFIGS = ("model_index.json", "*/config.json", "scheduler/scheduler_config.json")
 _UNET = "unet/diffusion_pytorch_model{}.safetensors"
-_WEIGHTS = (_UNET, "vae/diffusion_pytorch_model{}.safetensors", "text_encoder/model{}.safetensors", "text_encoder_2/model{}.safetensors")
+_VAE = "vae/diffusion_pytorch_model{}.safetensors"
+_WEIGHTS = (_UNET, _VAE, "text_encoder/model{}.safetensors", "text_encoder_2/model{}.safetensors")
 _FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

@@ -49,7 +49,7 @@ class Header(NamedTuple):
 
 
 def kind_of(path: Path) -> Literal["safetensors", "pickle"]:
-    """How a file is written, by its content and never by its name; a file that holds no model is named for what it is."""
+    """How a file is written, by content and never by name; raises ModelError that names what holds no model."""
     try:
         with path.open("rb") as file:
             start = file.read(512)
@@ -63,15 +63,15 @@ def kind_of(path: Path) -> Literal["safetensors", "pickle"]:
     if not start:
         raise ModelError(path, "is empty", "Download it again.")
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ModelError(path, "is a web page, not a model", "Download the file itself: the site may ask you to log in.")
+        raise ModelError(path, "is a web page, not a model", "Download the file itself; that may need a log-in.")
     if text.startswith(b"version https://git-lfs"):
-        raise ModelError(path, "is a git-lfs pointer of a few lines, not a model", "Run `git lfs pull`, or download it.")
+        raise ModelError(path, "is a git-lfs pointer, not a model", "Run `git lfs pull`, or download the file.")
     if start.startswith(b"GGUF"):
         raise ModelError(path, "is a GGUF file, quantised for inference", "Choose the .safetensors file of the model.")
     if start[257:262] == b"ustar":
         raise ModelError(path, "is a tar archive", "Unpack it, or choose a .safetensors file.")
     if text.startswith(b"{"):
-        raise ModelError(path, "is a JSON text, not a model", "Download the file itself; this is often an error message.")
+        raise ModelError(path, "is a JSON text, not a model", "Download the file itself; this may be an error message.")
     raise ModelError(path, "is not a model file, or its beginning is damaged", "Download it again.")
 
 
@@ -123,9 +123,9 @@ def _entry(name: str, value: Any, base: int) -> Entry:
     match value:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [start, stop]} if len(value) == 3:
             numbers = [*shape, start, stop]
-            if dtype in BYTES and all(type(n) is int and n >= 0 for n in numbers):
-                if math.prod(shape) * BYTES[dtype] == stop - start:
-                    return Entry(dtype, tuple(shape), base + start, base + stop)
+            counts = dtype in BYTES and all(type(n) is int and n >= 0 for n in numbers)
+            if counts and math.prod(shape) * BYTES[dtype] == stop - start:
+                return Entry(dtype, tuple(shape), base + start, base + stop)
     raise ValueError(f"the entry of tensor {name[:80]!r} makes no sense")
 
 
@@ -159,7 +159,7 @@ def _pickle_texts(path: Path) -> Iterator[str]:
     with zipfile.ZipFile(path) as archive:
         member = next((info for info in archive.infolist() if info.filename.endswith("/data.pkl")), None)
         if member is None:
-            raise ModelError(path, "is a zip archive without a model in it", "Unpack it, or choose a .safetensors file.")
+            raise ModelError(path, "is a zip archive without a model", "Unpack it, or choose a .safetensors file.")
         if member.file_size > LARGEST_PICKLE:
             raise ValueError(f"its table of tensors has {member.file_size} bytes")
         with archive.open(member) as file:

@@ -74,13 +74,13 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Scaled latents [B, 4, H / 8, W / 8] for pixels [B, 3, H, W] in -1..1: the posterior's mean, so no draw is made.
+        """Scaled latents [B, 4, H / 8, W / 8] for pixels [B, 3, H, W] in -1..1: the posterior's mean, no draw.
 
         SDXL's own VAE overflows in fp16: it is then turned to fp32 for good, and the pictures are encoded again.
         """
         latents = self._encode(pixels)
         if self.vae.dtype == torch.float16 and not torch.isfinite(latents).all():
-            self.settings.say("The VAE gave NaN in fp16; it goes on in fp32 (set model.vae_precision to fp32 to start so).")
+            self.settings.say("The VAE gave NaN in fp16 and goes on in fp32; model.vae_precision fp32 starts it so.")
             self.vae.to(dtype=torch.float32)
             latents = self._encode(pixels)
         return latents * self.latent_scale
@@ -106,7 +106,7 @@ class LatentDiffusion:
         return signal.sqrt() * latents + (1 - signal).sqrt() * noise
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What `predict` should answer: the noise, or the velocity (Salimans & Ho 2022, arXiv 2202.00512, appendix D)."""
+        """What `predict` should answer: the noise, or the velocity (Salimans & Ho 2022, arXiv 2202.00512)."""
         if self.prediction == "epsilon":
             return noise
         signal = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
@@ -129,9 +129,9 @@ class LatentDiffusion:
 
 
 def noise_table(zero_terminal_snr: bool) -> Tensor:
-    """Share of signal left at each timestep, [1000] float32: SD's schedule, or rescaled so that none is left at the last.
+    """Share of signal left at each timestep, [1000] float32: SD's schedule.
 
-    Lin et al. 2023, arXiv 2305.08891, algorithm 1.
+    Rescaled for zero terminal SNR, so that none is left at the last (Lin et al. 2023, arXiv 2305.08891, algorithm 1).
     """
     scheduler = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=zero_terminal_snr

@@ -169,8 +169,8 @@ def text_2_to_original(state: State, prefix: str = SDXL_TEXT_2) -> dict[str, Ten
     `logit_scale` takes no part in conditioning and transformers drops it, but readers of the layout expect it: CLIP
     trains it to its upper limit, ln 100.
     """
-    dtype = next(iter(state.values())).dtype
-    return {**to_original(state, text_2_keys(state, prefix)), f"{prefix}logit_scale": torch.tensor(math.log(100), dtype=dtype)}
+    logit_scale = torch.tensor(math.log(100), dtype=next(iter(state.values())).dtype)
+    return {**to_original(state, text_2_keys(state, prefix)), f"{prefix}logit_scale": logit_scale}
 
 
 def sgm_module_name(path: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainer.config import Captions, Model
 from trainer.families import family_class
 from trainer.families.base import Family
-from trainer.families.detect import TITLES, Detected, detect, settle
+from trainer.families.detect import Detected, detect, settle
 from trainer.families.files import Tensors, open_tensors
 from trainer.families.find import find_base
 from trainer.families.header import ModelError
@@ -104,7 +104,7 @@ def fill(
     missing = sorted({key for key in keys.values() if key not in tensors})
     if missing:
         some = ", ".join(missing[:5])
-        raise ModelError(path, f"lacks {len(missing)} tensors, among them {some}", "Choose a file with the whole model.")
+        raise ModelError(path, f"lacks {len(missing)} tensors, such as {some}", "Choose a file with the whole model.")
     state: dict[str, Tensor] = {}
     for name, empty in module.state_dict().items():
         tensor = from_original(name, keys[name], tensors[keys[name]])
@@ -125,17 +125,16 @@ def _empty(path: Path, part: Part, config: Mapping[str, Any]) -> nn.Module:
         with init_empty_weights(include_buffers=False):
             return part.build(config)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error)[:200]
-        raise ModelError(path, f"carries a configuration that makes no model ({reason})", "Download it again.") from None
+        reason = f"carries a configuration that makes no model ({str(error)[:200]})"
+        raise ModelError(path, reason, "Download it again.") from None
 
 
 def _from_folder(path: Path, name: str, part: Part, dtype: torch.dtype) -> nn.Module:
     """One module of a diffusers folder, from the half-precision files where there are no others."""
-    variant = None
-    if not any((path / name).glob("*model.*")) and any((path / name).glob("*.fp16.*")):
-        variant = "fp16"
+    files = [file.name for file in (path / name).iterdir() if file.suffix in (".safetensors", ".bin")]
+    options = {"variant": "fp16" if all(".fp16." in file for file in files) else None, "local_files_only": True}
     try:
-        return part.kind.from_pretrained(path, subfolder=name, variant=variant, torch_dtype=dtype, local_files_only=True)
+        return part.kind.from_pretrained(path, subfolder=name, torch_dtype=dtype, **options)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ModelError(path / name, f"cannot be loaded ({reason})", "Download the folder again.") from None
@@ -144,7 +143,7 @@ def _from_folder(path: Path, name: str, part: Part, dtype: torch.dtype) -> nn.Mo
 def _separate_vae(
     name: str, part: Part, config: Mapping[str, Any], place: tuple[torch.device, torch.dtype]
 ) -> nn.Module:
-    """A VAE of its own: a diffusers folder, or a file in the original or the diffusers layout, with prefix or without."""
+    """A VAE of its own: a diffusers folder, or a file in the original or the diffusers layout, prefixed or not."""
     path = Path(name).expanduser()
     if not path.exists():
         raise ModelError(name, "does not exist", "Give the path of a VAE file or folder, or leave model.vae empty.")

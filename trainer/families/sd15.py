@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
@@ -18,7 +18,7 @@ class SD15(LatentDiffusion):
     """One CLIP text encoder, whose states [B, 77, 768] are all that the U-Net reads."""
 
     name = "sd15"
-    LAYOUT = {
+    LAYOUT: ClassVar = {
         "unet": Part(UNet2DConditionModel, unet_keys),
         "text_encoder": Part(CLIPTextModel, text_keys),
         "vae": Part(AutoencoderKL, vae_keys),

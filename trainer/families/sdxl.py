@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -20,7 +20,7 @@ class SDXL(LatentDiffusion):
     """Two text encoders side by side, a pooled text vector, and the sizes that each picture was cut from and to."""
 
     name = "sdxl"
-    LAYOUT = {
+    LAYOUT: ClassVar = {
         "unet": Part(UNet2DConditionModel, layout.unet_keys),
         "text_encoder": Part(CLIPTextModel, partial(layout.text_keys, prefix=layout.SDXL_TEXT)),
         "text_encoder_2": Part(CLIPTextModelWithProjection, layout.text_2_keys),

@@ -125,12 +125,12 @@ def join_chunks(states: Tensor, chunks: int) -> Tensor:
 
 
 def weigh(states: Tensor, weights: Tensor | None) -> Tensor:
-    """States [B, T, W] times the weights [B, T] of their tokens; the mean is not restored, as sd-scripts no longer does."""
+    """States [B, T, W] times the weights [B, T] of their tokens; as in sd-scripts now, the mean is not restored."""
     return states if weights is None else states * weights.unsqueeze(-1).to(states.dtype)
 
 
 def pool(encoder: Any, last: Tensor, ids: Tensor) -> Tensor:
-    """The vector of a whole caption [B, W]: the projection of the last state [B, 77, W] at the first end in ids [B, 77].
+    """The vector of a caption [B, W]: the projection of the last states [B, 77, W] at the first end in ids [B, 77].
 
     Done here since transformers looks for `eos_token_id`, which the configuration files of old models give as 2.
     """

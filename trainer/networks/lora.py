@@ -231,7 +231,8 @@ class LoraNetwork(nn.Module):
 class _Cast(torch.autograd.Function):
     """Many tensors to other precisions and their gradients back; one node of the graph in place of one for each."""
 
-    @staticmethod  # pyrefly: ignore[bad-override]
+    @staticmethod
+    # pyrefly: ignore[bad-override]
     def forward(ctx: Any, dtypes: list[torch.dtype], *masters: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)  # a layer that took no part has no gradient, and the optimizer leaves it alone
         ctx.dtypes = [master.dtype for master in masters]

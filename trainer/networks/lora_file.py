@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.errors import InputError
+from trainer.families.detect import TITLES
 from trainer.networks.keys import family_of
 
-TITLES = {"sd15": "Stable Diffusion 1.5", "sdxl": "SDXL"}
 DOWN = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight")
 UP = (".lora_up.weight", ".lora_B.weight", ".lora.up.weight")
 FOREIGN = {

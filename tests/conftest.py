@@ -1,0 +1,61 @@
+"""What several tests share: a tiny base model, pictures, and a way to train on them in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.pictures import draw_folder
+from tests.tiny import tiny_sd15, tiny_sdxl
+from trainer.config import Config
+from trainer.configio import overlay
+from trainer.runfolder import RunFolder
+from trainer.train import run
+
+Tree = dict[str, Any]
+Train = Callable[..., RunFolder]
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny base model of each family."""
+    folder = tmp_path_factory.mktemp("bases")
+    return {"sd15": tiny_sd15(folder), "sdxl": tiny_sdxl(folder)}
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures in the Kohya layout, not all of one shape."""
+    folder = tmp_path_factory.mktemp("pictures")
+    return draw_folder(folder / "img", {"2_zk9 thing": 4, "1_zk9 body": 2}, size=(96, 128))
+
+
+@pytest.fixture
+def small(bases: dict[str, Path], images: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) -> Tree:
+    """A config that trains in a second: 64 pixels, two steps. Encoded pictures are shared by all tests."""
+    monkeypatch.setenv("LIKENESS_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+    return {
+        "model": {"base": str(bases["sd15"])},
+        "data": {"images": str(images), "resolution": 64, "buckets": None, "workers": 0},
+        "network": {"rank": 2, "alpha": 1},
+        "optimizer": {"type": "adamw", "lr": 1e-3},
+        "train": {"epochs": None, "steps": 2, "threads": torch.get_num_threads(), "device": "cpu"},
+        "save": {"precision": "fp32"},
+        "output": {"name": "zk9"},
+    }
+
+
+@pytest.fixture
+def train(small: Tree, tmp_path: Path) -> Train:
+    """Trains with changes to the small config, in this process; checks the exit code and gives the run folder."""
+
+    def go(changes: Tree | None = None, expect: int = 0) -> RunFolder:
+        folder = RunFolder.create(tmp_path / "runs", Config.model_validate(overlay(small, changes or {})))
+        assert run(folder) == expect
+        return folder
+
+    return go

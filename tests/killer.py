@@ -1,0 +1,77 @@
+"""Trains in children that are killed again and again: `python -m tests.killer CALM HARRIED SEED KILLS`.
+
+CALM and HARRIED are run folders of the same training. Prints as JSON what happened. The heavy imports are done once,
+before the first child is forked, so that a start costs a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from trainer import durable
+from trainer.runfolder import RunFolder
+from trainer.train import run
+
+NEVER = "any:1000000000:KILL"
+
+
+def child(path: Path, fault: str = NEVER) -> int:
+    """Starts an engine, which dies by itself before an operation on the disk; at its end it says how many it did."""
+    pid = os.fork()
+    if pid:
+        return pid
+    durable._calls.clear()
+    os.environ["LIKENESS_FAULT"] = fault
+    code = 1
+    try:
+        code = run(RunFolder(path))
+        (path / "operations").write_text(str(durable._calls["any"]))
+    finally:
+        os._exit(code)
+
+
+def train(path: Path) -> float:
+    """A whole training; how long its steps took."""
+    _, status = os.waitpid(child(path), 0)
+    if status:
+        sys.exit(f"exit code {os.waitstatus_to_exitcode(status)}")
+    times = [event["time"] for event in RunFolder(path).events() if event["kind"] in ("start", "step")]
+    return times[-1] - times[0]
+
+
+def kill_later(pid: int, folder: RunFolder, delay: float) -> None:
+    """Waits for the first step, and a little longer."""
+    seen = len(folder.events())
+    while all(event["kind"] != "step" for event in folder.events()[seen:]):
+        time.sleep(0.01)
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            sys.exit("it ended before its first step")
+    time.sleep(delay)
+    os.kill(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    calm, harried, dice = Path(sys.argv[1]), Path(sys.argv[2]), random.Random(int(sys.argv[3]))
+    took = train(calm)
+    operations = int((calm / "operations").read_text())
+    killed = {"at a random time": 0, "at the disk": 0}
+    for turn in range(int(sys.argv[4])):
+        if turn % 2:
+            pid = child(harried, f"any:{dice.randint(operations // 12, operations // 3)}:KILL")
+        else:
+            pid = child(harried)
+            kill_later(pid, RunFolder(harried), dice.uniform(0, 0.2) * took)
+        if os.WIFSIGNALED(os.waitpid(pid, 0)[1]):
+            killed["at the disk" if turn % 2 else "at a random time"] += 1
+    train(harried)
+    print(json.dumps(killed))
+
+
+if __name__ == "__main__":
+    main()

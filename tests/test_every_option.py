@@ -1,0 +1,197 @@
+"""Every option does what it says: each one, changed alone, changes what is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import Train, Tree
+from tests.test_train import weights
+from tests.tiny import tiny_file
+from trainer.configio import leaves, overlay
+from trainer.networks.lora import LoraNetwork
+
+LOOSE = {"data": {"cache_latents": False}}
+TAGS = {"captions": {"shuffle": True}}
+CHANGES: dict[str, tuple[Tree, Tree]] = {
+    # option: (what it needs, what changes)
+    "seed": ({}, {"seed": 7}),
+    "model.prediction": ({}, {"model": {"prediction": "v"}}),
+    "model.zero_terminal_snr": ({}, {"model": {"zero_terminal_snr": True}}),
+    "model.clip_skip": ({}, {"model": {"clip_skip": 2}}),
+    "data.resolution": ({}, {"data": {"resolution": [64, 128]}}),
+    "data.buckets": ({}, {"data": {"buckets": {"smallest": 64, "largest": 128, "step": 64, "no_upscale": False}}}),
+    "data.crop": (LOOSE, {"data": {"crop": "random"}}),
+    "data.interpolation": ({}, {"data": {"interpolation": "bicubic"}}),
+    "data.flip": ({}, {"data": {"flip": True}}),
+    "data.color_aug": (LOOSE, {"data": {"color_aug": True}}),
+    "captions.extension": ({}, {"captions": {"extension": ".caption"}}),
+    "captions.prefix": ({}, {"captions": {"prefix": "photo"}}),
+    "captions.suffix": ({}, {"captions": {"suffix": "photo"}}),
+    "captions.separator": (TAGS, {"captions": {"separator": " "}}),
+    "captions.secondary_separator": (TAGS, {"captions": {"secondary_separator": "ing"}}),
+    "captions.shuffle": ({}, {"captions": {"shuffle": True}}),
+    "captions.keep_tokens": (TAGS, {"captions": {"keep_tokens": 3}}),
+    "captions.keep_tokens_separator": (TAGS, {"captions": {"keep_tokens_separator": "red"}}),
+    "captions.dropout": ({}, {"captions": {"dropout": 0.9}}),
+    "captions.dropout_every_n_epochs": ({}, {"captions": {"dropout_every_n_epochs": 1}}),
+    "captions.tag_dropout": ({}, {"captions": {"tag_dropout": 0.7}}),
+    "captions.wildcards": ({"captions": {"prefix": "{a|b}"}}, {"captions": {"wildcards": True}}),
+    "captions.weighted": ({"captions": {"prefix": "(zk9:1.5)"}}, {"captions": {"weighted": True}}),
+    "captions.max_tokens": ({"captions": {"prefix": "word " * 90}}, {"captions": {"max_tokens": 150}}),
+    "captions.token_warmup_min": ({"captions": {"token_warmup_steps": 9}}, {"captions": {"token_warmup_min": 3}}),
+    "captions.token_warmup_steps": ({}, {"captions": {"token_warmup_steps": 9}}),
+    "network.rank": ({}, {"network": {"rank": 3}}),
+    "network.alpha": ({}, {"network": {"alpha": 2}}),
+    "network.conv_rank": ({}, {"network": {"conv_rank": 2}}),
+    "network.conv_alpha": ({"network": {"conv_rank": 2}}, {"network": {"conv_alpha": 2}}),
+    "network.dropout": ({}, {"network": {"dropout": 0.5}}),
+    "network.rank_dropout": ({}, {"network": {"rank_dropout": 0.5}}),
+    "network.module_dropout": ({}, {"network": {"module_dropout": 0.5}}),
+    "network.max_norm": ({}, {"network": {"max_norm": 0.001}}),
+    "network.loraplus": ({}, {"network": {"loraplus": 4}}),
+    "network.loraplus_unet": ({}, {"network": {"loraplus_unet": 4}}),
+    "network.loraplus_text": ({}, {"network": {"loraplus_text": 4}}),
+    "rates.unet": ({}, {"rates": {"unet": 1e-4}}),
+    "rates.text_encoder": ({}, {"rates": {"text_encoder": 1e-4}}),
+    "rates.text_encoder_2": ({"model": {"base": "sdxl"}}, {"rates": {"text_encoder_2": 1e-4}}),
+    "optimizer": ({}, {"optimizer": {"type": "lion"}}),
+    "schedule": ({}, {"schedule": {"type": "linear", "warmup": 1}}),
+    "objective.noise": ({}, {"objective": {"noise": {"type": "multires"}}}),
+    "objective.perturbation": ({}, {"objective": {"perturbation": 0.1}}),
+    "objective.perturbation_random": ({"objective": {"perturbation": 0.1}}, {"objective": {"perturbation_random": True}}),
+    "objective.loss": ({}, {"objective": {"loss": {"type": "huber"}}}),
+    "objective.min_timestep": ({}, {"objective": {"min_timestep": 900}}),
+    "objective.max_timestep": ({}, {"objective": {"max_timestep": 100}}),
+    "objective.min_snr_gamma": ({}, {"objective": {"min_snr_gamma": 0.1}}),
+    "objective.debiased": ({}, {"objective": {"debiased": True}}),
+    "objective.v_like": ({}, {"objective": {"v_like": 1.0}}),
+    "objective.scale_v": ({"model": {"prediction": "v"}}, {"objective": {"scale_v": True}}),
+    "train.epochs": ({"train": {"steps": None}}, {"train": {"epochs": 1}}),
+    "train.steps": ({}, {"train": {"steps": 3}}),
+    "train.batch": ({}, {"train": {"batch": 2}}),
+    "train.accumulate": ({}, {"train": {"accumulate": 2}}),
+    "train.precision": ({}, {"train": {"precision": "bf16"}}),
+    "train.full": ({"train": {"precision": "bf16"}}, {"train": {"full": True}}),
+    "train.clip": ({}, {"train": {"clip": 1e-6}}),
+    "save.precision": ({}, {"save": {"precision": "bf16"}}),
+}  # fmt: skip
+ELSEWHERE = {
+    "shown not to change the result": {
+        "train.checkpointing", "train.threads", "data.workers", "data.cache_latents", "data.cache_text", "model.vae_batch",
+        "model.low_ram", "train.attention", "train.device", "model.family", "model.vae_precision",
+    },
+    "shown in a test of its own": {
+        "version", "about", "model.base", "model.vae", "model.vae_slicing", "model.vae_tiling", "data.images", "data.reg",
+        "data.repeats", "data.background", "network.start_from", "network.rank_from_file", "objective.prior_weight",
+        "save.every_epochs", "save.every_steps", "save.every_minutes", "save.keep_last", "save.state_minutes",
+        "save.state_keep",
+    },
+    "parts with tests of their own": {
+        "sample", "validation", "output", "data.buckets", "optimizer", "schedule", "objective.noise", "objective.loss",
+    },
+}  # fmt: skip
+
+
+def settled(name: str) -> bool:
+    """Whether an option stands in one of the tables, itself or by the part that it belongs to."""
+    known = {*CHANGES, *(one for names in ELSEWHERE.values() for one in names)}
+    return name.endswith(".type") or name in known or any(name.startswith(f"{part}.") for part in known)
+
+
+def test_no_option_is_forgotten() -> None:
+    assert not [name for name, _ in leaves() if not settled(name)]
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("option", CHANGES)
+def test_it_changes_the_result(option: str, train: Train, bases: dict[str, Path]) -> None:
+    needs, changes = CHANGES[option]
+    if needs.get("model", {}).get("base") == "sdxl":
+        needs = {"model": {"base": str(bases["sdxl"])}}
+    needs = overlay({"train": {"steps": 2, "epochs": 4}}, needs)
+    assert not same(weights(train(needs)), weights(train(overlay(needs, changes))))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"train": {"checkpointing": True}}, {"data": {"workers": 3}}, {"model": {"low_ram": True}}, {"model": {"family": "sd15"}}],
+    ids=str,
+)
+def test_it_changes_nothing(change: Tree, train: Train) -> None:
+    assert same(weights(train()), weights(train(change)))
+
+
+def test_cached_text_is_the_text(train: Train) -> None:
+    alone = {"rates": {"text_encoder": None, "text_encoder_2": None}}
+    assert same(weights(train(alone)), weights(train({**alone, "data": {"cache_text": True}})))
+
+
+def test_uncached_latents_are_the_cached_ones(train: Train) -> None:
+    assert same(weights(train()), weights(train(LOOSE)))
+
+
+def test_another_vae(train: Train, tmp_path: Path) -> None:
+    vae = tiny_file("sd15", tmp_path, seed=5)
+    assert not same(weights(train()), weights(train({"model": {"vae": str(vae)}})))
+
+
+def test_regularisation_and_its_weight(train: Train, images: Path) -> None:
+    reg = {"data": {"reg": str(images)}, "train": {"steps": 8, "batch": 2}}
+    plain, with_reg = weights(train({"train": reg["train"]})), weights(train(reg))
+    assert not same(plain, with_reg)
+    assert not same(with_reg, weights(train({**reg, "objective": {"prior_weight": 0.1}})))
+
+
+def test_what_lies_behind_a_transparent_picture(train: Train, tmp_path: Path) -> None:
+    Image.new("RGBA", (64, 64), (255, 0, 0, 40)).save(tmp_path / "ghost.png")
+    data = {"images": str(tmp_path)}
+    assert not same(weights(train({"data": data})), weights(train({"data": {**data, "background": "#0000ff"}})))
+
+
+def test_going_on_from_a_file(train: Train) -> None:
+    first = train()
+    file = str(first.checkpoints / "zk9.safetensors")
+    fresh, gone_on = weights(train()), weights(train({"network": {"start_from": file}}))
+    assert not same(fresh, gone_on)
+    by_file = {"network": {"start_from": file, "rank_from_file": True, "rank": 5, "alpha": 5}}
+    assert same(gone_on, weights(train(by_file)))
+
+
+def test_keeping_the_last_files(train: Train) -> None:
+    folder = train({"train": {"steps": 5}, "save": {"every_steps": 1, "keep_last": 2}})
+    names = {path.name for path in folder.checkpoints.iterdir()}
+    assert names == {"zk9-step00000003.safetensors", "zk9-step00000004.safetensors", "zk9.safetensors"}
+
+
+def test_saving_by_the_clock_and_keeping_states(train: Train) -> None:
+    folder = train({"train": {"steps": 5}, "save": {"every_minutes": 1e-6, "state_minutes": 0, "state_keep": 3}})
+    assert len(list(folder.checkpoints.iterdir())) == 5
+    assert sorted(path.name for path in folder.states.iterdir()) == ["00000002", "00000003", "00000004"]
+
+
+def test_repeats_of_a_plain_folder(train: Train, images: Path) -> None:
+    data = {"images": str(images / "1_zk9 body")}
+    steps = {"train": {"steps": None, "epochs": 1}}
+    events = [train({**steps, "data": {**data, "repeats": repeats}}).events()[0] for repeats in (1, 3)]
+    assert [event["steps"] for event in events] == [2, 6]
+
+
+def test_slicing_and_tiling_reach_the_vae(train: Train, monkeypatch: Any) -> None:
+    seen: list[Any] = []
+    attach = LoraNetwork.attach
+
+    def look(family: Any, *rest: Any) -> LoraNetwork:
+        seen.append(family.vae)
+        return attach(family, *rest)
+
+    monkeypatch.setattr(LoraNetwork, "attach", look)
+    train({"model": {"vae_slicing": True, "vae_tiling": True}})
+    assert seen[0].use_slicing and seen[0].use_tiling

@@ -1,0 +1,594 @@
+"""The contract that every family keeps, on tiny models of the real classes, and parity with diffusers and sd-scripts."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, EulerDiscreteScheduler
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_clip_checkpoint,
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tests.golden.make_base import CONFIGS, shapes, write_base
+from tests.tiny import build, tiny_family, tiny_file
+from trainer.config import Captions, Model
+from trainer.families import FAMILIES, family_class, load_family
+from trainer.families.base import Family, Sizes, Tokens
+from trainer.families.files import open_tensors
+from trainer.families.header import ModelError
+from trainer.families.latent import noise_table
+from trainer.families.layout import sgm_module_name, vae_to_original
+from trainer.families.loading import SHIPPED
+from trainer.families.text import BEGIN, END, load_tokenizer, parse_weights, tokenize
+
+NAMES = sorted(FAMILIES)
+CPU = torch.device("cpu")
+GOLDEN = Path(__file__).parent / "golden"
+LONG = ", ".join(f"tag number {n}" for n in range(60))  # 240 tokens
+
+
+def load(base: Path, dtype: torch.dtype = torch.float32, said: list[str] | None = None, **model: Any) -> Any:
+    return load_family(
+        Model(base=str(base), **model), CPU, dtype, Captions(), (said if said is not None else []).append
+    )
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One tiny model of each family, which tests must leave as it is."""
+    return tiny_family(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def inputs(batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, noise and timesteps."""
+    draw = torch.Generator().manual_seed(1)
+    latents, noise = torch.randn(2, batch, 4, 8, 6, generator=draw)
+    return latents, noise, torch.tensor([10, 900, 0, 500])[:batch]
+
+
+# The contract
+
+
+def test_a_family_is_what_the_engine_expects(family: Family) -> None:
+    typed: Family = family
+    assert typed.name in FAMILIES and typed.prediction == "epsilon" and typed.zero_terminal_snr is False
+    assert list(typed.parts)[:2] == ["unet", "text_encoder"]
+    assert list(typed.parts.values()) == [typed.unet, *typed.text_encoders]
+    assert len(typed.tokenizers) == len(typed.text_encoders)
+    for module in (*typed.parts.values(), typed.vae):
+        assert not module.training and not any(p.requires_grad for p in module.parameters())
+        assert not any(t.is_meta for t in (*module.parameters(), *module.buffers()))
+
+
+def test_shapes(family: Family) -> None:
+    latents, noise, timesteps = inputs()
+    cond = family.encode_text(["a cat", ""])
+    width = family.unet.config.cross_attention_dim
+    assert cond["states"].shape == (2, 77, width)
+    assert ("pooled" in cond) == (family.name == "sdxl")
+    noisy = family.noisy(latents, noise, timesteps)
+    assert noisy.shape == family.target(latents, noise, timesteps).shape == latents.shape
+    assert family.predict(noisy, timesteps, cond).shape == latents.shape
+    assert family.encode_images(torch.rand(2, 3, 64, 48) * 2 - 1).shape == (2, 4, 8, 6)
+
+
+def test_nothing_is_drawn(family: Family) -> None:
+    latents, _, timesteps = inputs()
+    pixels = torch.rand(1, 3, 64, 64)
+    state = torch.random.get_rng_state()
+    assert torch.equal(family.encode_images(pixels), family.encode_images(pixels))
+    first, second = (family.predict(latents, timesteps, family.encode_text(["a", "b"])) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_pictures_are_encoded_to_the_scaled_mean(family: Family) -> None:
+    pixels = torch.rand(1, 3, 64, 64) * 2 - 1
+    mean = family.vae.encode(pixels).latent_dist.mean * family.vae.config.scaling_factor
+    assert torch.equal(family.encode_images(pixels), mean)
+    assert family.latent_scale == {"sd15": 0.18215, "sdxl": 0.13025}[family.name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("zero_snr", [False, True])
+def test_noise_and_targets_are_those_of_diffusers(name: str, zero_snr: bool, tmp_path: Path) -> None:
+    family = tiny_family(name, tmp_path, {"prediction": "v", "zero_terminal_snr": zero_snr})
+    scheduler = DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=zero_snr
+    )
+    latents, noise, timesteps = inputs()
+    assert torch.equal(family.noisy(latents, noise, timesteps), scheduler.add_noise(latents, noise, timesteps))
+    assert torch.equal(family.target(latents, noise, timesteps), scheduler.get_velocity(latents, noise, timesteps))
+    assert family.zero_terminal_snr is zero_snr and family.prediction == "v"
+
+
+def test_the_table_of_zero_terminal_snr_begins_as_before_and_ends_at_nothing() -> None:
+    plain, fixed = noise_table(False), noise_table(True)
+    assert plain.dtype == fixed.dtype == torch.float32 and plain.shape == fixed.shape == (1000,)
+    assert fixed[-1] == 0 < plain[-1]
+    torch.testing.assert_close(fixed[0], plain[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkpointing_changes_memory_and_no_gradient(name: str) -> None:
+    latents, _, timesteps = inputs()
+    gradients = []
+    for checkpointing in (False, True):
+        family = build(name)
+        if checkpointing:
+            family.enable_checkpointing()
+        family.predict(latents, timesteps, family.encode_text(["a cat", "b"])).square().mean().backward()
+        named = {f"{part}.{n}": p.grad for part, m in family.parts.items() for n, p in m.named_parameters()}
+        gradients.append({n: grad for n, grad in named.items() if grad is not None})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys() and any(name.startswith("text_encoder.") for name in plain)
+    for key, gradient in plain.items():
+        assert torch.equal(gradient, checkpointed[key]), key
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    family = load(tiny_file("sdxl", tmp_path), torch.bfloat16)
+    latents, _, timesteps = inputs()
+    assert family.predict(latents, timesteps, family.encode_text(["a", "b"])).dtype == torch.bfloat16
+    assert family.vae.dtype == torch.bfloat16 and family.alphas_cumprod.dtype == torch.float32
+    assert load(tmp_path / "sdxl.safetensors", torch.bfloat16, vae_precision="fp32").vae.dtype == torch.float32
+
+
+def test_a_vae_that_overflows_in_fp16_goes_on_in_fp32(tmp_path: Path) -> None:
+    said: list[str] = []
+    family = load(tiny_file("sdxl", tmp_path), torch.float16, said)
+    family.vae.encoder.conv_in.weight.data.mul_(3e4)
+    latents = family.encode_images(torch.rand(1, 3, 64, 64))
+    assert torch.isfinite(latents).all() and family.vae.dtype == torch.float32
+    assert "NaN in fp16" in said[-1]
+
+
+def test_options_of_the_vae(tmp_path: Path) -> None:
+    family = load(tiny_file("sd15", tmp_path), vae_slicing=True, vae_tiling=True)
+    assert family.vae.use_slicing and family.vae.use_tiling
+
+
+# Parity with diffusers
+
+
+def test_texts_are_encoded_as_diffusers_does(family: Any) -> None:
+    captions = ["a photo of sks person", LONG, ""]
+    pipeline = family.pipeline(EulerDiscreteScheduler())
+    encoded = pipeline.encode_prompt(captions, device=CPU, num_images_per_prompt=1, do_classifier_free_guidance=False)
+    cond = family.encode_text(captions)
+    assert torch.equal(cond["states"], encoded[0])
+    if family.name == "sdxl":
+        assert torch.equal(cond["pooled"], encoded[2])
+
+
+def test_clip_skip_is_that_of_diffusers(tmp_path: Path) -> None:
+    family = tiny_family("sd15", tmp_path, {"clip_skip": 2})
+    encoded = family.pipeline(EulerDiscreteScheduler()).encode_prompt(["a cat"], CPU, 1, False, clip_skip=1)
+    assert torch.equal(family.encode_text(["a cat"])["states"], encoded[0])
+    plain, first = (tiny_family("sd15", tmp_path, {"clip_skip": skip}).encode_text(["a"]) for skip in (None, 1))
+    assert torch.equal(plain["states"], first["states"])
+
+
+def test_a_prediction_is_that_of_a_pipeline(family: Any) -> None:
+    seen: list[tuple[Any, Any, Any]] = []
+    hook = family.unet.register_forward_hook(
+        lambda _, args, kwargs, out: seen.append((args, kwargs, out)), with_kwargs=True
+    )
+    pipeline = family.pipeline(EulerDiscreteScheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline("a cat", height=64, width=48, num_inference_steps=1, guidance_scale=1.0, output_type="latent")
+    hook.remove()
+    (noisy, timestep), _, out = seen[0]
+    sizes = Sizes(torch.tensor([[64, 48]]), torch.zeros(1, 2), torch.tensor([[64, 48]]))
+    for given in (sizes, None):
+        ours = family.predict(noisy, timestep.expand(1), family.encode_text(["a cat"]), given)
+        assert torch.equal(ours, out[0])
+
+
+def test_sdxl_sees_sizes_and_sd15_does_not(family: Any) -> None:
+    latents, _, timesteps = inputs()
+    cond, whole = family.encode_text(["a", "b"]), Sizes.whole(latents)
+    assert whole.original.tolist() == [[64, 48], [64, 48]]
+    cut = whole._replace(crop=torch.tensor([[0, 64], [0, 0]]))
+    first, second = (family.predict(latents, timesteps, cond, sizes) for sizes in (whole, cut))
+    assert torch.equal(first[1], second[1])
+    assert torch.equal(first[0], second[0]) == (family.name == "sd15")
+
+
+def converted(name: str, state: dict[str, Tensor], family: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """What diffusers makes of a single file, by part."""
+    yield "unet", convert_ldm_unet_checkpoint(dict(state), family.unet.config)
+    yield "vae", convert_ldm_vae_checkpoint(dict(state), family.vae.config)
+    prefix = {"sd15": "cond_stage_model.transformer.", "sdxl": "conditioner.embedders.0.transformer."}[name]
+    yield "text_encoder", convert_ldm_clip_checkpoint(dict(state), prefix)
+    if name == "sdxl":
+        second = family.text_encoders[1]
+        yield (
+            "text_encoder_2",
+            convert_open_clip_checkpoint(second, dict(state), prefix="conditioner.embedders.1.model."),
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loading_agrees_with_diffusers_own_conversion(name: str, tmp_path: Path) -> None:
+    path = tiny_file(name, tmp_path)
+    family, state = load(path), load_file(path)
+    for part, theirs in converted(name, state, family):
+        ours = family.modules[part].state_dict()
+        theirs = {key.removeprefix("text_model."): value.float() for key, value in theirs.items()}
+        ours = {key.removeprefix("text_model."): value for key, value in ours.items()}
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+# The original layout
+
+
+@pytest.mark.parametrize("kind", ["sd15tiny", "sdxltiny"])
+def test_a_file_comes_back_under_its_names(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "base.safetensors"
+    write_base(kind, path, config=True)
+    said: list[str] = []
+    state = load(path, torch.float16, said).original_state()
+    file = load_file(path)
+    assert state.keys() == shapes(kind).keys()
+    assert all(torch.equal(state[key], file[key]) for key in state)
+    assert len(said) == 1  # betas and the like are left out without a word
+
+
+@pytest.mark.parametrize(("name", "millions"), [("sd15", 859.5), ("sdxl", 2567.5)])
+def test_shipped_configurations_are_those_of_the_full_models(name: str, millions: float) -> None:
+    kind = family_class(name)
+    with torch.device("meta"):
+        modules = {
+            part: where.build(json.loads((SHIPPED / name / part / "config.json").read_text()))
+            for part, where in kind.LAYOUT.items()
+        }
+    assert round(sum(p.numel() for p in modules["unet"].parameters()) / 1e6, 1) == millions
+    state = kind(modules, build(name).settings).original_state()
+    assert {key: tuple(tensor.shape) for key, tensor in state.items()} == shapes(name)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("conv_in", "input_blocks_0_0"),
+        (
+            "down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_q",
+            "input_blocks_4_1_transformer_blocks_1_attn1_to_q",
+        ),
+        ("down_blocks.0.downsamplers.0.conv", "input_blocks_3_0_op"),
+        ("down_blocks.1.resnets.0.conv_shortcut", "input_blocks_4_0_skip_connection"),
+        ("mid_block.attentions.0.proj_in", "middle_block_1_proj_in"),
+        ("mid_block.resnets.1.time_emb_proj", "middle_block_2_emb_layers_1"),
+        (
+            "up_blocks.0.attentions.2.transformer_blocks.9.ff.net.0.proj",
+            "output_blocks_2_1_transformer_blocks_9_ff_net_0_proj",
+        ),
+        ("up_blocks.0.upsamplers.0.conv", "output_blocks_2_2_conv"),
+        ("up_blocks.2.resnets.0.conv1", "output_blocks_6_0_in_layers_2"),
+        ("up_blocks.2.resnets.0.conv2", "output_blocks_6_0_out_layers_3"),
+        ("add_embedding.linear_2", "label_emb_0_2"),
+        ("time_embedding.linear_1", "time_embed_0"),
+        ("conv_out", "out_2"),
+    ],
+)
+def test_modules_have_the_names_of_sdxl_s_lora_files(path: str, name: str) -> None:
+    assert sgm_module_name(path) == name
+
+
+def test_a_module_that_sdxl_has_not_is_an_error() -> None:
+    with pytest.raises(ValueError, match="is not a part"):
+        sgm_module_name("down_blocks.0.motion_modules.0.proj_in")
+
+
+# Parity with sd-scripts
+
+
+@pytest.mark.parametrize("run", ["base"])
+def test_recorded_steps_of_sd_scripts_are_bit_identical(run: str, tmp_path: Path) -> None:
+    """Ids, text states, noisy latents and the prediction of a first step, on the very model of the recordings."""
+    write_base("sd15tiny", tmp_path / "base.safetensors", config=True)
+    family = load(tmp_path / "base.safetensors")
+    step = {
+        key[5:]: value
+        for key, value in load_file(GOLDEN / run / "replay.safetensors").items()
+        if key.startswith("s000.")
+    }
+    ids = step["ids0"].view(1, 1, 77)
+    text = family.tokenizers[0].decode(ids.flatten(), skip_special_tokens=True)
+    assert torch.equal(family.tokenize([text]).ids[0], ids)
+    assert torch.equal(family.encode_tokens(Tokens((ids,), None))["states"], step["cond0"])
+    assert torch.equal(family.noisy(step["latents"], step["noise"], step["timesteps"]), step["noisy"])
+    prediction = family.predict(step["noisy"], step["timesteps"], {"states": step["cond0"]})
+    torch.testing.assert_close(prediction, step["pred"], rtol=1e-5, atol=1e-5)  # bit-identical with two threads
+
+
+# Files
+
+
+def test_peak_memory_of_loading_is_little_more_than_the_file(tmp_path: Path) -> None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("needs Linux's count of peak memory")
+    path = tmp_path / "base.safetensors"
+    unet = {**CONFIGS["sd15tiny"]["unet"], "block_out_channels": [96, 192, 384, 384]}
+    sparse_base({**CONFIGS["sd15tiny"], "unet": unet}, path)
+    size = path.stat().st_size
+    assert size > 150e6
+
+    def memory(field: str) -> int:
+        return 1024 * int(next(line for line in status.read_text().splitlines() if line.startswith(field)).split()[1])
+
+    load(path, torch.float16)  # what is imported and allocated once
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = memory("VmRSS")
+    family = load(path, torch.float16)
+    assert memory("VmHWM") - before < 1.3 * size
+    assert family.unet.config.block_out_channels[0] == 96
+
+
+def sparse_base(config: dict[str, Any], path: Path) -> None:
+    """A file of zeros that takes no room on the disk, in the layout of a configuration."""
+    kind = family_class(config["family"])
+    with torch.device("meta"):
+        modules = {part: where.build(merged(config, part)) for part, where in kind.LAYOUT.items()}
+    header: dict[str, Any] = {"__metadata__": {"likeness_model": json.dumps(config)}}
+    end = 0
+    for key, tensor in kind(modules, build("sd15").settings).original_state().items():
+        header[key] = {"dtype": "F16", "shape": list(tensor.shape), "data_offsets": [end, end + 2 * tensor.numel()]}
+        end += 2 * tensor.numel()
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+
+
+def merged(config: dict[str, Any], part: str) -> dict[str, Any]:
+    return {**json.loads((SHIPPED / config["family"] / part / "config.json").read_text()), **config[part]}
+
+
+def changed(path: Path, change: dict[str, Tensor | None]) -> Path:
+    """The same file with tensors added, replaced, or (None) taken out."""
+    from trainer.families.header import read_header
+
+    metadata = read_header(path).metadata
+    state = {**load_file(path), **change}
+    save_file({key: tensor for key, tensor in state.items() if tensor is not None}, path, metadata)
+    return path
+
+
+def test_missing_wrong_and_unknown_tensors_are_named(tmp_path: Path) -> None:
+    key = "model.diffusion_model.middle_block.1.proj_in.weight"
+    with pytest.raises(ModelError, match=rf"lacks 1 tensors, such as {key}"):
+        load(changed(tiny_file("sd15", tmp_path), {key: None}))
+    with pytest.raises(ModelError, match=rf"holds {key} of shape \[3, 4\] where \[32, 32, 1, 1\] belongs"):
+        load(changed(tiny_file("sd15", tmp_path), {key: torch.zeros(3, 4)}))
+    said: list[str] = []
+    extras = (
+        "betas",
+        "alphas_cumprod",
+        "model_ema.decay",
+        "model_ema.diffusion_modelconv",
+        "first_stage_model.loss.logvar",
+    )
+    unknown: dict[str, Tensor | None] = {name: torch.zeros(1) for name in (*extras, "denoiser.sigmas", "my.thing")}
+    load(changed(tiny_file("sd15", tmp_path), unknown), said=said)
+    assert said[1:] == ["1 tensors of sd15.safetensors are no part of the model and are left out: 'my.thing'."]
+
+
+def test_novelai_s_names_of_the_text_encoder(tmp_path: Path) -> None:
+    path = tiny_file("sd15", tmp_path)
+    plain = load(path).encode_text(["a cat"])["states"]
+    old = {key: tensor for key, tensor in load_file(path).items() if key.startswith("cond_stage_model.")}
+    new = {key.replace("transformer.text_model.", "transformer."): tensor for key, tensor in old.items()}
+    assert torch.equal(load(changed(path, {**dict.fromkeys(old), **new})).encode_text(["a cat"])["states"], plain)
+
+
+def test_a_pickle_loads_as_its_tensors(tmp_path: Path) -> None:
+    path = tiny_file("sd15", tmp_path)
+    family, state = load(path), load_file(path)
+    # A pickle has no header for a configuration, so the tiny one cannot be known: what is missing is said.
+    torch.save({"state_dict": state}, tmp_path / "model.ckpt")
+    with pytest.raises(ModelError, match=r"of shape .* belongs"):
+        load(tmp_path / "model.ckpt")
+    assert open_tensors(tmp_path / "model.ckpt").keys() == state.keys()
+    assert family.name == "sd15"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_a_diffusers_folder_is_the_same_model(name: str, variant: str | None, tmp_path: Path) -> None:
+    family = load(tiny_file(name, tmp_path))
+    family.pipeline(EulerDiscreteScheduler(prediction_type="v_prediction")).save_pretrained(
+        tmp_path / "model", variant=variant
+    )
+    again = load(tmp_path / "model")
+    assert again.prediction == "v" and again.name == name
+    ours, theirs = family.original_state(), again.original_state()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_vae_of_its_own(tmp_path: Path) -> None:
+    base = tiny_file("sd15", tmp_path)
+    vae: AutoencoderKL = build("sd15", seed=1).vae
+    state = vae.state_dict()
+    original = {key: tensor.contiguous() for key, tensor in vae_to_original(state).items()}
+    bare = {key.removeprefix("first_stage_model."): tensor for key, tensor in original.items()}
+    save_file(original, tmp_path / "original.safetensors")
+    save_file({**bare, "loss.logvar": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    save_file(state, tmp_path / "diffusers.safetensors")
+    torch.save({"state_dict": bare}, tmp_path / "bare.vae.pt")
+    vae.save_pretrained(tmp_path / "folder")
+    changed(base, {key: None for key in load_file(base) if key.startswith("first_stage_model.decoder.")})
+    with pytest.raises(ModelError, match="lacks"):
+        load(base)
+    for name in ("original.safetensors", "bare.safetensors", "diffusers.safetensors", "bare.vae.pt", "folder"):
+        said: list[str] = []
+        loaded = load(base, said=said, vae=str(tmp_path / name)).vae.state_dict()
+        assert all(torch.equal(loaded[key], state[key]) for key in state) and len(said) == 1
+    with pytest.raises(ModelError, match="does not exist"):
+        load(base, vae=str(tmp_path / "gone.safetensors"))
+
+
+def test_what_is_done_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    load(tiny_file("sdxl", tmp_path, v_pred=""), said=said, clip_skip=2, prediction="v")
+    assert said[0].startswith("sdxl.safetensors is SDXL, v-prediction: it holds")
+    assert "clip_skip is for SD1.5" in said[1]
+
+
+def test_a_header_s_configuration_that_makes_no_model_is_a_clean_error(tmp_path: Path) -> None:
+    for unet in ({"block_out_channels": [7]}, {"down_block_types": ["Evil"] * 4}, {"norm_num_groups": 7}):
+        path = tmp_path / "bad.safetensors"
+        metadata = {"likeness_model": json.dumps({"family": "sd15", "unet": unet})}
+        save_file(load_file(tiny_file("sd15", tmp_path)), path, metadata)
+        with pytest.raises(ModelError, match="configuration that makes no model"):
+            load(path)
+
+
+# Texts
+
+
+@pytest.mark.parametrize(
+    ("caption", "pieces"),
+    [
+        ("a cat", [("a cat", 1.0)]),
+        ("a (cat)", [("a ", 1.0), ("cat", 1.1)]),
+        ("a (cat:1.3), b", [("a ", 1.0), ("cat", 1.3), (", b", 1.0)]),
+        ("[a]", [("a", 1 / 1.1)]),
+        ("((a))", [("a", 1.1 * 1.1)]),
+        ("(a [b:2] c)", [("a ", 1.1), ("b:2", 1.1 * (1 / 1.1)), (" c", 1.1)]),
+        (r"a \(b\) \[c\] \\", [(r"a (b) [c] " + "\\", 1.0)]),
+        ("a) b] :) :1.2)", [("a) b] :) :1.2)", 1.0)]),
+        ("(a", [("a", 1.1)]),
+        ("(a:0)", [("a", 0.0)]),
+        ("(a:-.5)", [("a", -0.5)]),
+        ("(a:1..2)", [("a:1..2", 1.1)]),
+        ("(a:999999)", [("a", 100.0)]),
+        ("", []),
+    ],
+)
+def test_weights_are_read_as_a1111_does(caption: str, pieces: list[tuple[str, float]]) -> None:
+    assert parse_weights(caption) == [(text, pytest.approx(weight)) for text, weight in pieces]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="ab ()[]:1.2\\", max_size=30))
+def test_weights_agree_with_a_reader_that_multiplies_ranges(caption: str) -> None:
+    """The plain way, quadratic in depth: remember where each bracket opened, and multiply all since when it closes."""
+    seen: list[list[Any]] = []
+    opened: dict[str, list[int]] = {"(": [], "[": []}
+    pattern = r"\\[()\[\]\\]|\\|[(\[]|:([+-]?(?:\d+(?:\.\d*)?|\.\d+))\)|[)\]]|[^\\()\[\]:]+|:"
+
+    def close(kind: str, factor: float) -> None:
+        for piece in seen[opened[kind].pop() :]:
+            piece[1] *= factor
+
+    for match in re.finditer(pattern, caption):
+        text = match[0]
+        if text in ("(", "["):
+            opened[text].append(len(seen))
+        elif match[1] and opened["("]:
+            close("(", float(match[1]))
+        elif text == ")" and opened["("]:
+            close("(", 1.1)
+        elif text == "]" and opened["["]:
+            close("[", 1 / 1.1)
+        else:
+            seen.append([text[1:] if text[0] == "\\" else text, 1.0])
+    while opened["("] or opened["["]:
+        kind = "(" if opened["("] else "["
+        close(kind, 1.1 if kind == "(" else 1 / 1.1)
+
+    letters = [(letter, weight) for text, weight in parse_weights(caption) for letter in text]
+    expected = [(letter, pytest.approx(max(-100, min(100, weight)))) for text, weight in seen for letter in text]
+    assert letters == expected
+
+
+@pytest.mark.parametrize(
+    "caption", [10_000 * "(", 10_000 * "(" + "x" + 10_000 * ")", 10_000 * "[(:1" + 10_000 * "\\", ":" + 20_000 * "1"]
+)
+def test_hostile_captions_are_read_in_linear_time(caption: str) -> None:
+    begin = time.perf_counter()
+    pieces = parse_weights(caption)
+    assert time.perf_counter() - begin < 1
+    assert all(abs(weight) <= 100 for _, weight in pieces)
+
+
+def test_one_chunk_is_what_the_tokenizer_makes() -> None:
+    for pad in (END, 0):
+        tokenizer = load_tokenizer(pad)
+        captions = ["a photo of sks person", LONG, "", "wow! so cute!!"]
+        options = {"padding": "max_length", "max_length": 77, "truncation": True, "return_tensors": "pt"}
+        assert torch.equal(
+            tokenize([tokenizer], captions, 75, False).ids[0][:, 0], tokenizer(captions, **options).input_ids
+        )
+
+
+@pytest.mark.parametrize("max_tokens", [150, 225])
+@pytest.mark.parametrize("pad", [END, 0])
+def test_long_captions_are_cut_into_chunks_as_sd_scripts_does(max_tokens: int, pad: int) -> None:
+    tokenizer = load_tokenizer(pad)
+    for caption in (LONG, "a cat", "", " ".join(75 * ["cat"]), " ".join(76 * ["cat"])):
+        ids = tokenizer(
+            caption, padding="max_length", max_length=max_tokens + 2, truncation=True, return_tensors="pt"
+        ).input_ids[0]
+        rows = []
+        for start in range(1, max_tokens, 75):
+            row = torch.cat([ids[:1], ids[start : start + 75], ids[-1:]])
+            if pad != END and row[-2] not in (END, pad):
+                row[-1] = END
+            if row[1] == pad:
+                row[1] = END
+            rows.append(row)
+        assert torch.equal(tokenize([tokenizer], [caption], max_tokens, False).ids[0][0], torch.stack(rows))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_chunks_are_encoded_alone_and_joined(name: str, tmp_path: Path) -> None:
+    family = tiny_family(name, tmp_path, max_tokens=150)
+    ids = family.tokenizers[0](LONG, add_special_tokens=False, verbose=False).input_ids
+    first, second = (torch.tensor([[[BEGIN, *ids[at : at + 75], END]]]) for at in (0, 75))
+    one = family.encode_tokens(Tokens((first,) * len(family.tokenizers), None))
+    two = family.encode_tokens(Tokens((second,) * len(family.tokenizers), None))
+    cond = family.encode_text([LONG, LONG])
+    joined = torch.cat([one["states"][:, :76], two["states"][:, 1:]], dim=1)
+    torch.testing.assert_close(cond["states"], joined.expand(2, -1, -1))
+    assert cond["states"].shape[1] == 152
+    if name == "sdxl":
+        torch.testing.assert_close(cond["pooled"], one["pooled"].expand(2, -1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_multiply_the_states_of_their_words(name: str, tmp_path: Path) -> None:
+    plain = tiny_family(name, tmp_path).encode_text(["a cat on a mat"])
+    weighted = tiny_family(name, tmp_path, weighted=True).encode_text(["a (cat:1.5) on a mat"])
+    factor = torch.ones(77)
+    factor[2] = 1.5
+    torch.testing.assert_close(weighted["states"], plain["states"] * factor[:, None])
+    if name == "sdxl":
+        assert torch.equal(weighted["pooled"], plain["pooled"])
+
+
+@pytest.mark.parametrize("eos", [2, END])
+def test_the_pooled_vector_is_right_whatever_the_configuration_calls_the_end(eos: int, tmp_path: Path) -> None:
+    family = load(tiny_file("sdxl", tmp_path))
+    encoder, ids = family.text_encoders[1], family.tokenize(["a cat", ""]).ids[1][:, 0]
+    encoder.text_model.eos_token_id = eos
+    assert torch.equal(family.encode_text(["a cat", ""])["pooled"], encoder(ids).text_embeds)

@@ -1,0 +1,84 @@
+"""kill -9 at any moment, any number of times: the final weights are those of a training that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.pictures import draw_folder
+from tests.tiny import tiny_sd15
+from trainer.config import Config
+from trainer.runfolder import RunFolder
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adamw": {"type": "adamw", "lr": 1e-3},
+    "adafactor": {"type": "adafactor", "lr": 1e-3},
+    "prodigy": {"type": "prodigy"},
+}
+KILLS = 8
+Make = Callable[[str, dict[str, Any]], RunFolder]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Run folders of a small training with every kind of draw; 12 steps of 2 batches, in 3 epochs."""
+    monkeypatch.setenv("LIKENESS_HOME", str(tmp_path / "home"))
+    base, images = tiny_sd15(tmp_path), draw_folder(tmp_path / "img", {"2_zk9 thing": 8})
+
+    def folder(name: str, more: dict[str, Any]) -> RunFolder:
+        tree = {
+            "model": {"base": str(base)},
+            "data": {"images": str(images), "resolution": 64, "buckets": None, "flip": True, "workers": 0},
+            "captions": {"shuffle": True, "dropout": 0.2, "tag_dropout": 0.2},
+            "network": {
+                "rank": 2,
+                "alpha": 2,
+                "dropout": 0.1,
+                "rank_dropout": 0.1,
+                "module_dropout": 0.1,
+                "max_norm": 0.5,
+            },
+            "objective": {"noise": {"type": "offset"}, "perturbation": 0.1},
+            "train": {"epochs": 3, "batch": 2, "accumulate": 2, "threads": 1, "device": "cpu"},
+            "save": {"state_minutes": 0, "precision": "fp32"},
+            "output": {"name": "zk9"},
+            **more,
+        }
+        return RunFolder.create(tmp_path / name, Config.model_validate(tree))
+
+    return folder
+
+
+def final(folder: RunFolder) -> dict[str, bytes]:
+    tensors = load_file(folder.checkpoints / "zk9.safetensors")
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_killed_again_and_again(optimizer: str, make: Make) -> None:
+    part = {"optimizer": OPTIMIZERS[optimizer], "schedule": {"type": "cosine", "warmup": 2}}
+    calm, harried = make("calm", part), make("harried", part)
+    words = [
+        "-m",
+        "tests.killer",
+        str(calm.path),
+        str(harried.path),
+        str(sorted(OPTIMIZERS).index(optimizer)),
+        str(KILLS),
+    ]
+    done = subprocess.run([sys.executable, *words], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    killed = json.loads(done.stdout.splitlines()[-1])
+    assert sum(killed.values()) >= KILLS - 1 and killed["at the disk"] >= 2, killed
+    assert final(calm) == final(harried)
+    assert harried.state() == "done"
+    starts = [event["step"] for event in harried.events() if event["kind"] == "start"]
+    assert starts == sorted(starts)
+    assert any(start % 4 for start in starts), "no start in the middle of an epoch"
