@@ -12,7 +12,7 @@ starts need no network. To install anew, for a new GPU say, delete .venv. LIKENE
 another build of PyTorch. Exit codes: 0 done, 2 something you can mend (it says what), 1 a failure, 130 Ctrl-C.
 """
 
-# Like all of launcher/, standard library only and readable by Python 3.8, so that it can say when Python is too old.
+# Like all of trainer/launcher/, standard library only and readable by Python 3.8, so that it can say when Python is too old.
 from __future__ import annotations
 
 import contextlib
@@ -24,10 +24,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
-from launcher import LaunchError, clean_env, say
-from launcher.install import ensure
-from launcher.machine import OTHER_TORCH, TORCH, choose
-from launcher.venv import Venv
+from trainer.launcher import LaunchError, clean_env, say
+from trainer.launcher.install import ensure
+from trainer.launcher.machine import OTHER_TORCH, TORCH, choose
+from trainer.launcher.venv import Venv
 
 ROOT = Path(__file__).resolve().parent
 VENV = Venv(ROOT)

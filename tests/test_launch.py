@@ -15,11 +15,11 @@ from types import SimpleNamespace
 import pytest
 
 import launch
-from launcher import LaunchError
-from launcher.install import Steps, brief, check_room, ensure, failure, install
-from launcher.venv import Venv
+from trainer.launcher import LaunchError
+from trainer.launcher.install import Steps, brief, check_room, ensure, failure, install
+from trainer.launcher.venv import Venv
 
-FILES = [launch.ROOT / "launch.py", *(launch.ROOT / "launcher").glob("*.py")]
+FILES = [launch.ROOT / "launch.py", *(launch.ROOT / "trainer" / "launcher").glob("*.py")]
 
 # The state of .venv
 
@@ -112,7 +112,7 @@ def test_new_dependencies_are_installed_into_the_old_venv(ready: Venv, monkeypat
     pyproject.write_text(pyproject.read_text().replace("tqdm>=", "tqdm!=1,>="))
     assert ready.look()[0] == "update"
     monkeypatch.delenv("LIKENESS_TORCH")
-    monkeypatch.setattr("launcher.install.choose", lambda: pytest.fail("the build that is there stays"))
+    monkeypatch.setattr("trainer.launcher.install.choose", lambda: pytest.fail("the build that is there stays"))
     steps = FakeSteps(ready)
     install(ready, "update", steps)
     assert "Making .venv" not in steps.titles and ready.look()[0] == "use" and ready.backend() == "cpu"
@@ -157,7 +157,7 @@ def test_a_venv_of_someone_else_is_moved_away_not_deleted(venv: Venv) -> None:
 
 
 def test_a_later_start_runs_nothing(ready: Venv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.install.install", lambda *_: pytest.fail("installed again"))
+    monkeypatch.setattr("trainer.launcher.install.install", lambda *_: pytest.fail("installed again"))
     ensure(ready)
     assert not (ready.root / ".venv.lock").exists()
 
@@ -171,8 +171,8 @@ def test_two_starts_do_not_install_at_once(venv: Venv, capsys: pytest.CaptureFix
     code = f"""
 import sys
 from pathlib import Path
-from launcher.install import Steps
-from launcher.venv import Venv
+from trainer.launcher.install import Steps
+from trainer.launcher.venv import Venv
 
 venv = Venv(Path({str(venv.root)!r}))
 with venv.alone() as lock:
@@ -351,4 +351,4 @@ def test_standard_library_only_and_readable_by_python_3_8(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"launcher"}
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"trainer"}

@@ -233,7 +233,7 @@ def test_norms_are_limited_as_in_sd_scripts(sd15: Any) -> None:
     free = attached(sd15, Lora(rank=4), UNET_ONLY, trained=True)
     free.detach()
     assert free.limit_norms() is None
-    before = [layer.delta() for layer in free.layers.values()]
+    before = [layer.delta().detach() for layer in free.layers.values()]
     middle = float(torch.stack([delta.norm() for delta in before]).median())
     network = attached(sd15, Lora(rank=4, max_norm=middle), UNET_ONLY, trained=True)
     network.detach()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.machine import Gpu, pick_backend, probe_nvidia, probe_rocm
+from trainer.launcher.machine import Gpu, pick_backend, probe_nvidia, probe_rocm
 
 posix = pytest.mark.skipif(os.name == "nt", reason="a shell script stands in for nvidia-smi")
 

@@ -359,6 +359,7 @@ def test_adafactor_shows_the_rates_it_found() -> None:
     problem.train(optimizer, schedule, 3)
     sizes = [float(optimizer.state[problem.weights[i]]["RMS"]) for i in (0, 2)]
     assert schedule.get_last_lr() == pytest.approx([0.01 * size for size in sizes])
+    assert json.dumps(schedule.state_dict())  # plain numbers, where transformers gives tensors
 
 
 def test_a_polynomial_that_ends_above_the_rate_says_so() -> None:

@@ -7,11 +7,13 @@ depth differ. Weights follow from a seed.
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from trainer.config import Captions, Model
 from trainer.families import family_class, load_family
@@ -53,10 +55,9 @@ def tiny_sdxl(folder: Path) -> Path:
 
 def tiny_file(name: str, folder: Path, seed: int = 0, **metadata: str) -> Path:
     """Writes a tiny model of a family as `<name>.safetensors` in fp16, its configuration in the header."""
-    state = {key: tensor.half().contiguous() for key, tensor in build(name, seed).original_state().items()}
     config = json.dumps({"family": name, **CONFIGS[name]})
     path = folder / f"{name}.safetensors"
-    save_file(state, path, {"format": "pt", "likeness_model": config, **metadata})
+    save_file(_state(name, seed), path, {"format": "pt", "likeness_model": config, **metadata})
     return path
 
 
@@ -73,6 +74,11 @@ def build(name: str, seed: int = 0) -> Any:
         torch.manual_seed(seed)
         modules = {part: where.build(_config(name, part)).eval() for part, where in kind.LAYOUT.items()}
     return kind(modules, Settings())
+
+
+@cache
+def _state(name: str, seed: int) -> dict[str, Tensor]:
+    return {key: tensor.half().contiguous() for key, tensor in build(name, seed).original_state().items()}
 
 
 def _config(name: str, part: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from trainer.config import L1, L2, Loss, MultiresNoise, Noise, Objective, OffsetNoise, SmoothL1
+from trainer.errors import InputError
 
 Prediction = Literal["epsilon", "v"]
 
@@ -152,6 +153,18 @@ def per_sample_loss(pred: Tensor, target: Tensor, loss: Loss, timesteps: Tensor,
 
 
 # The weight of each timestep
+
+
+class ObjectiveError(InputError):
+    """A weight that means nothing for what the model predicts."""
+
+
+def check_prediction(objective: Objective, prediction: Prediction) -> None:
+    """Raises ObjectiveError when a weight is meant for the other kind of model; sd-scripts refuses the same two."""
+    if objective.scale_v and prediction == "epsilon":
+        raise ObjectiveError("objective.scale_v is for v-prediction and this model predicts epsilon; set it to false")
+    if objective.v_like is not None and prediction == "v":
+        raise ObjectiveError("objective.v_like is for epsilon and this model predicts v; leave it empty")
 
 
 def weigh(

@@ -1,6 +1,6 @@
 """How the trained weights move: an optimizer, a schedule of its rate, and a limit on the gradient.
 
-Adafactor and Prodigy read numbers back from the device at each step, so theirs cannot be captured; the others can.
+Optimizers are their libraries' own. Adafactor and Prodigy wait for the GPU at each weight, AdamW and Lion never do.
 """
 
 from __future__ import annotations

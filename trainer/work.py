@@ -78,6 +78,10 @@ def prepare(folder: RunFolder, report: Report) -> Work:
     plan = make_plan(config, trained, family.name)
     report.say(plan.text())
     network = LoraNetwork.attach(family, config.network, config.rates, config.seed, config.train.full)
+    if loaded := network.loaded:
+        report.say(f"{config.network.start_from}: {len(loaded.taken)} layers taken")
+        if left := [*loaded.missing, *loaded.unused]:
+            report.warning(f"{config.network.start_from}: {len(left)} layers do not match this training, {left[0]} the first")
     optimizer = build(config.optimizer, network.groups(config.rates, config.optimizer.lr))
     schedule = make_schedule(config.schedule, optimizer, plan.steps)
 

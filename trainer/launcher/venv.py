@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import LaunchError, say
-from launcher.machine import OTHER_TORCH, TORCH
+from trainer.launcher import LaunchError, say
+from trainer.launcher.machine import OTHER_TORCH, TORCH
 
 RECIPE = 1  # raise it when the way of installing changes: every .venv is then brought up to date
 

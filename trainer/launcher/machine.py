@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher import say
+from trainer.launcher import say
 
 TORCH = "2.13.0"
 OTHER_TORCH = {"cu128": "2.11.0"}  # the last release with builds for CUDA 12.8

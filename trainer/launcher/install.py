@@ -13,9 +13,9 @@ import threading
 import time
 from pathlib import Path
 
-from launcher import LaunchError, clean_env, say
-from launcher.machine import OTHER_TORCH, TORCH, Pick, choose, numbers
-from launcher.venv import Venv
+from trainer.launcher import LaunchError, clean_env, say
+from trainer.launcher.machine import OTHER_TORCH, TORCH, Pick, choose, numbers
+from trainer.launcher.venv import Venv
 
 TRY_OUT = """
 import torch, trainer
