@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import Train, Tree
+from tests.pictures import draw_folder
 from tests.test_train import weights
 from tests.tiny import tiny_file
 from trainer.configio import leaves, overlay
@@ -24,7 +26,7 @@ CHANGES: dict[str, tuple[Tree, Tree]] = {
     "model.zero_terminal_snr": ({}, {"model": {"zero_terminal_snr": True}}),
     "model.clip_skip": ({}, {"model": {"clip_skip": 2}}),
     "data.resolution": ({}, {"data": {"resolution": [64, 128]}}),
-    "data.buckets": ({}, {"data": {"buckets": {"smallest": 64, "largest": 128, "step": 64, "no_upscale": False}}}),
+    "data.buckets": ({"data": {"resolution": 128}}, {"data": {"buckets": {"no_upscale": True}}}),
     "data.crop": (LOOSE, {"data": {"crop": "random"}}),
     "data.interpolation": ({}, {"data": {"interpolation": "bicubic"}}),
     "data.flip": ({}, {"data": {"flip": True}}),
@@ -143,8 +145,9 @@ def test_another_vae(train: Train, tmp_path: Path) -> None:
     assert not same(weights(train()), weights(train({"model": {"vae": str(vae)}})))
 
 
-def test_regularisation_and_its_weight(train: Train, images: Path) -> None:
-    reg = {"data": {"reg": str(images)}, "train": {"steps": 8, "batch": 2}}
+def test_regularisation_and_its_weight(train: Train, tmp_path: Path) -> None:
+    others = draw_folder(tmp_path / "reg", {"1_thing": 3}, size=(80, 80))
+    reg = {"data": {"reg": str(others)}, "train": {"steps": 8, "batch": 2}}
     plain, with_reg = weights(train({"train": reg["train"]})), weights(train(reg))
     assert not same(plain, with_reg)
     assert not same(with_reg, weights(train({**reg, "objective": {"prior_weight": 0.1}})))
@@ -177,8 +180,10 @@ def test_saving_by_the_clock_and_keeping_states(train: Train) -> None:
     assert sorted(path.name for path in folder.states.iterdir()) == ["00000002", "00000003", "00000004"]
 
 
-def test_repeats_of_a_plain_folder(train: Train, images: Path) -> None:
-    data = {"images": str(images / "1_zk9 body")}
+def test_repeats_of_a_plain_folder(train: Train, images: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    shutil.copytree(images / "1_zk9 body", plain)
+    data = {"images": str(plain)}
     steps = {"train": {"steps": None, "epochs": 1}}
     events = [train({**steps, "data": {**data, "repeats": repeats}}).events()[0] for repeats in (1, 3)]
     assert [event["steps"] for event in events] == [2, 6]

@@ -111,6 +111,14 @@ def tensor_chunks(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> It
     yield from (_bytes(tensors[name]) for name in names)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; DiskError when something is in the way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failed(folder, error) from error
+
+
 def replace_folder(temporary: Path, final: Path) -> None:
     """Gives a finished folder its name; its files must have come through this module. `final` must not exist yet."""
     try:

@@ -12,6 +12,7 @@ import torch
 
 from trainer import checkpoint
 from trainer import sample as sampling
+from trainer.durable import make_folder
 from trainer.metadata import Facts, count_tags, metadata
 from trainer.optimizers import load as load_optimizer
 from trainer.plan import Plan
@@ -59,7 +60,7 @@ def write(work: Work, step: int, name: str) -> list[Path]:
     tensors = work.network.tensors()
     files = [folder / name for folder in folders(work)]
     for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         checkpoint.save_network(file, tensors, words, work.config.save.precision, work.network.places)
     return files
 

@@ -24,6 +24,7 @@ from trainer.families.base import Family
 from trainer.families.find import find_base
 from trainer.metadata import File
 from trainer.networks.lora import LoraNetwork
+from trainer.objectives import check_prediction
 from trainer.optimizers import build, make_schedule
 from trainer.plan import Plan, make_plan, split
 from trainer.report import Report
@@ -74,6 +75,7 @@ def prepare(folder: RunFolder, report: Report) -> Work:
         report.warning(note)
 
     family = load_family(config.model, device, DTYPES[config.train.precision], config.captions, report.say)
+    check_prediction(config.objective, family.prediction)
     set_attention(family, config, report.say)
     plan = make_plan(config, trained, family.name)
     report.say(plan.text())

@@ -22,7 +22,7 @@ class OffsetNoise(Part):
     strength: Annotated[float, Field(ge=0, le=1), Kohya("noise_offset")] = 0.05
     """Standard deviation of the mean."""
     random: Annotated[bool, Kohya("noise_offset_random_strength")] = False
-    """Draw the strength anew for each batch, between 0 and this."""
+    """Draw the strength anew for each picture, between 0 and this."""
     adaptive: Annotated[float, Field(ge=-1, le=1), Kohya("adaptive_noise_scale")] = 0.0
     """Added to the strength, times the absolute mean of the latents."""
 
@@ -81,7 +81,7 @@ class Objective(Part):
     perturbation: Annotated[float, Field(ge=0, le=1), Kohya("ip_noise_gamma")] = 0.0
     """Extra noise in the input only (Ning et al. 2023, arXiv 2301.11706); 0.1 is usual."""
     perturbation_random: Annotated[bool, Kohya("ip_noise_gamma_random_strength")] = False
-    """Draw the extra noise's strength anew for each batch, between 0 and this."""
+    """Draw the extra noise's strength anew for each picture, between 0 and this."""
     loss: Annotated[Loss, Kohya("loss_type")] = L2()
     """How the error is measured."""
     min_timestep: Annotated[int, Field(ge=0, le=999), Kohya("min_timestep")] = 0
