@@ -396,6 +396,12 @@ def test_a_diffusers_folder_is_the_same_model(name: str, variant: str | None, tm
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def rename(key: str, names: dict[str, str]) -> str:
+    for ours, theirs in names.items():
+        key = key.replace(ours, theirs)
+    return key
+
+
 def test_a_vae_of_its_own(tmp_path: Path) -> None:
     base = tiny_file("sd15", tmp_path)
     vae: AutoencoderKL = build("sd15", seed=1).vae
@@ -405,12 +411,21 @@ def test_a_vae_of_its_own(tmp_path: Path) -> None:
     save_file(original, tmp_path / "original.safetensors")
     save_file({**bare, "loss.logvar": torch.zeros(1)}, tmp_path / "bare.safetensors")
     save_file(state, tmp_path / "diffusers.safetensors")
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    save_file({rename(key, old): tensor for key, tensor in state.items()}, tmp_path / "old.safetensors")
     torch.save({"state_dict": bare}, tmp_path / "bare.vae.pt")
     vae.save_pretrained(tmp_path / "folder")
     changed(base, {key: None for key in load_file(base) if key.startswith("first_stage_model.decoder.")})
-    with pytest.raises(ModelError, match="lacks"):
+    with pytest.raises(ModelError, match=r"lacks.* Give a separate VAE"):
         load(base)
-    for name in ("original.safetensors", "bare.safetensors", "diffusers.safetensors", "bare.vae.pt", "folder"):
+    for name in (
+        "original.safetensors",
+        "bare.safetensors",
+        "diffusers.safetensors",
+        "old.safetensors",
+        "bare.vae.pt",
+        "folder",
+    ):
         said: list[str] = []
         loaded = load(base, said=said, vae=str(tmp_path / name)).vae.state_dict()
         assert all(torch.equal(loaded[key], state[key]) for key in state) and len(said) == 1

@@ -1,10 +1,14 @@
-"""Opens a base model and puts it on the device, one tensor at a time: memory never holds much more than the model."""
+"""Opens a base model and puts it on the device, one tensor at a time: memory never holds much more than the model.
+
+A tensor goes straight to its device in its precision, whether or not `model.low_ram` asks for it.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,9 @@ _EXTRAS = re.compile(
 )
 # Merges made from NovelAI's model lack this level of names.
 _NO_TEXT_MODEL = re.compile(r"^(cond_stage_model\.transformer\.)(?=embeddings\.|encoder\.|final_layer_norm\.)")
+
+# What diffusers called a VAE's attention until 2023; the VAEs that everyone shares are from before.
+_OLD_VAE = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
 def load(model: Model, device: torch.device, dtype: torch.dtype, text: Captions, say: Say) -> Family:
@@ -76,7 +83,7 @@ def _from_file(
     say: Say,
 ) -> dict[str, nn.Module]:
     """The modules out of a single file in the original layout."""
-    tensors = _Renamed(open_tensors(path))
+    tensors = _Renamed(open_tensors(path), partial(_NO_TEXT_MODEL.sub, r"\1text_model."))
     used: set[str] = set()
     modules = {}
     for name, part in layout.items():
@@ -103,8 +110,9 @@ def fill(
     device, dtype = place
     missing = sorted({key for key in keys.values() if key not in tensors})
     if missing:
-        some = ", ".join(missing[:5])
-        raise ModelError(path, f"lacks {len(missing)} tensors, such as {some}", "Choose a file with the whole model.")
+        vae = all(key.startswith(VAE) for key in missing)
+        remedy = "Give a separate VAE (model.vae)." if vae else "Choose a file with the whole model."
+        raise ModelError(path, f"lacks {len(missing)} tensors, such as {', '.join(missing[:3])}", remedy)
     state: dict[str, Tensor] = {}
     for name, empty in module.state_dict().items():
         tensor = from_original(name, keys[name], tensors[keys[name]])
@@ -150,26 +158,31 @@ def _separate_vae(
     if path.is_dir():
         inner = "vae" if (path / "vae").is_dir() else "."
         return _from_folder(path, inner, part, place[1])
-    tensors = open_tensors(path)
-    prefix = next((prefix for prefix in (VAE, "vae.") if any(key.startswith(prefix) for key in tensors)), "")
+    tensors = _Renamed(open_tensors(path), _vae_name)
     module = _empty(path, part, config)
     names = module.state_dict()
-    ours = f"{prefix}encoder.down_blocks.0.resnets.0.conv1.weight" in tensors
-    keys = {key: prefix + key for key in names} if ours else vae_keys(names, prefix)
+    as_diffusers = "encoder.down_blocks.0.resnets.0.conv1.weight" in tensors
+    keys = {name: name for name in names} if as_diffusers else vae_keys(names, prefix="")
     return fill(path, module, keys, tensors, place)
 
 
-class _Renamed(Tensors):
-    """Tensors with the names of NovelAI's descendants mended."""
+def _vae_name(name: str) -> str:
+    """A VAE tensor's name without prefix, and with the attention's present names."""
+    name = name.removeprefix(VAE).removeprefix("vae.")
+    return next((name.replace(old, new) for old, new in _OLD_VAE.items() if old in name), name)
 
-    def __init__(self, tensors: Tensors) -> None:
+
+class _Renamed(Tensors):
+    """A file's tensors under mended names."""
+
+    def __init__(self, tensors: Tensors, rename: Callable[[str], str]) -> None:
         self.tensors = tensors
-        self.names = {_NO_TEXT_MODEL.sub(r"\1text_model.", name): name for name in tensors}
+        self.names = {rename(name): name for name in tensors}
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[self.names[name]]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
     def __len__(self) -> int:
