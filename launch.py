@@ -12,7 +12,7 @@ starts need no network. To install anew, for a new GPU say, delete .venv. LIKENE
 another build of PyTorch. Exit codes: 0 done, 2 something you can mend (it says what), 1 a failure, 130 Ctrl-C.
 """
 
-# Like all of trainer/launcher/, standard library only and readable by Python 3.8, so that it can say when Python is too old.
+# Like trainer/launcher/, standard library only and readable by Python 3.8, so that it can say when Python is too old.
 from __future__ import annotations
 
 import contextlib

@@ -34,13 +34,16 @@ def main() -> None:
     vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32).requires_grad_(False)
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype).requires_grad_(False)
     noise_scheduler = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
-    unet.add_adapter(LoraConfig(r=job["rank"], lora_alpha=job["rank"], target_modules=["to_k", "to_q", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]))  # fmt: skip
-    text_encoder.add_adapter(LoraConfig(r=job["rank"], lora_alpha=job["rank"], target_modules=["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]))  # fmt: skip
+    attention = ["to_k", "to_q", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
+    unet.add_adapter(LoraConfig(r=job["rank"], lora_alpha=job["rank"], target_modules=attention))
+    layers = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    text_encoder.add_adapter(LoraConfig(r=job["rank"], lora_alpha=job["rank"], target_modules=layers))
     params = [p for model in (unet, text_encoder) for p in model.parameters() if p.requires_grad]
     for p in params:
         p.data = p.data.float()
     optimizer = torch.optim.AdamW(params, lr=1e-4)
-    unet.train(), text_encoder.train()
+    unet.train()
+    text_encoder.train()
 
     began = time.perf_counter()
     latents, captions = [], []
@@ -57,7 +60,8 @@ def main() -> None:
         began = time.perf_counter()
         chosen = [(step * job["batch"] + i) % len(latents) for i in range(job["batch"])]
         x = torch.cat([latents[i] for i in chosen])
-        ids = tokenizer([captions[i] for i in chosen], padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids  # fmt: skip
+        words = [captions[i] for i in chosen]
+        ids = tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=job["precision"] == "bf16"):
             noise = torch.randn_like(x)
             t = torch.randint(0, 1000, (len(x),))

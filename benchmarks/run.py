@@ -1,7 +1,7 @@
-"""Ours against a plain diffusers + peft loop (plain.py) on the same job, in one run: `python benchmarks/run.py BASE DIFFUSERS`.
+"""Ours against a plain diffusers + peft loop (plain.py) on the same job: `python benchmarks/run.py BASE DIFFUSERS`.
 
-BASE is a single-file SD1.5, DIFFUSERS the same weights as a folder. Each engine runs in a process of its own, in turn, so
-that both see the same machine; ratios below 1 mean that ours is faster or smaller. `--precision bf16` for mixed precision.
+BASE is a single-file SD1.5, DIFFUSERS the same weights as a folder. Each engine runs in a process of its own, in turn,
+so that both see the same machine; a ratio below 1 means that ours is faster or smaller.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def draw(folder: Path, count: int = 8) -> None:
 
 def plain(options: argparse.Namespace, work: Path) -> Figures:
     job = {key: getattr(options, key) for key in ("size", "steps", "batch", "precision")}
-    job |= {"diffusers": str(options.diffusers), "images": str(work / "img" / "1_zk9"), "rank": 16, "threads": os.cpu_count()}
+    job |= {"diffusers": str(options.diffusers), "images": str(work / "img" / "1_zk9")}
+    job |= {"rank": 16, "threads": os.cpu_count()}
     (work / "job.json").write_text(json.dumps(job))
     words = [sys.executable, str(Path(__file__).with_name("plain.py")), str(work / "job.json")]
     return json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
@@ -79,7 +81,7 @@ def ours(options: argparse.Namespace, home: Path, work: Path) -> Figures:
     times = [event["time"] for event in steps]
     cached = next(event for event in events if event["kind"] == "cached")
     return {
-        "step_s": statistics.median(b - a for a, b in zip(times[:-1], times[1:], strict=True)),
+        "step_s": statistics.median(b - a for a, b in pairwise(times)),
         "peak_mb": max(event["memory"] for event in steps) / 2**20,
         "first_step_s": times[0] - began,
         "cached_per_s": cached["pictures"] / cached["seconds"],

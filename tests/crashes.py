@@ -43,7 +43,8 @@ class Recorder:
     def settled(self) -> bool:
         """Whether no power cut could take anything back any more."""
         self.look()
-        return self.history == [self._names()] and all(self.synced.get(inode) == data for inode, data in self.data.items())
+        synced = all(self.synced.get(inode) == data for inode, data in self.data.items())
+        return self.history == [self._names()] and synced
 
     def states(self, place: Path) -> Iterator[Path]:
         """Every state that a power cut could have left, made anew in `place`, one after the other."""

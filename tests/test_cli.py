@@ -74,7 +74,9 @@ WRONG: dict[str, tuple[Tree, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_bad_input_is_two_and_says_what(name: str, file: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_two_and_says_what(
+    name: str, file: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     changes, message = WRONG[name]
     assert main(["train", file(changes), "--runs", str(tmp_path / "runs")]) == 2
     said = capsys.readouterr().err

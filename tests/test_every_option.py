@@ -18,6 +18,7 @@ from trainer.configio import leaves, overlay
 from trainer.networks.lora import LoraNetwork
 
 LOOSE = {"data": {"cache_latents": False}}
+PERTURBED = {"objective": {"perturbation": 0.1}}
 TAGS = {"captions": {"shuffle": True}}
 CHANGES: dict[str, tuple[Tree, Tree]] = {
     # option: (what it needs, what changes)
@@ -65,7 +66,7 @@ CHANGES: dict[str, tuple[Tree, Tree]] = {
     "schedule": ({}, {"schedule": {"type": "linear", "warmup": 1}}),
     "objective.noise": ({}, {"objective": {"noise": {"type": "multires"}}}),
     "objective.perturbation": ({}, {"objective": {"perturbation": 0.1}}),
-    "objective.perturbation_random": ({"objective": {"perturbation": 0.1}}, {"objective": {"perturbation_random": True}}),
+    "objective.perturbation_random": (PERTURBED, {"objective": {"perturbation_random": True}}),
     "objective.loss": ({}, {"objective": {"loss": {"type": "huber"}}}),
     "objective.min_timestep": ({}, {"objective": {"min_timestep": 900}}),
     "objective.max_timestep": ({}, {"objective": {"max_timestep": 100}}),
@@ -84,12 +85,12 @@ CHANGES: dict[str, tuple[Tree, Tree]] = {
 }  # fmt: skip
 ELSEWHERE = {
     "shown not to change the result": {
-        "train.checkpointing", "train.threads", "data.workers", "data.cache_latents", "data.cache_text", "model.vae_batch",
-        "model.low_ram", "train.attention", "train.device", "model.family", "model.vae_precision",
+        "train.checkpointing", "train.threads", "data.workers", "data.cache_latents", "data.cache_text",
+        "model.vae_batch", "train.attention", "train.device", "model.family", "model.vae_precision",
     },
     "shown in a test of its own": {
-        "version", "about", "model.base", "model.vae", "model.vae_slicing", "model.vae_tiling", "data.images", "data.reg",
-        "data.repeats", "data.background", "network.start_from", "network.rank_from_file", "objective.prior_weight",
+        "version", "about", "model.base", "model.vae", "model.vae_slicing", "model.vae_tiling", "data.images",
+        "data.reg", "data.repeats", "data.background", "network.start_from", "network.rank_from_file", "objective.prior_weight",
         "save.every_epochs", "save.every_steps", "save.every_minutes", "save.keep_last", "save.state_minutes",
         "save.state_keep",
     },
@@ -124,7 +125,7 @@ def test_it_changes_the_result(option: str, train: Train, bases: dict[str, Path]
 
 @pytest.mark.parametrize(
     "change",
-    [{"train": {"checkpointing": True}}, {"data": {"workers": 3}}, {"model": {"low_ram": True}}, {"model": {"family": "sd15"}}],
+    [{"train": {"checkpointing": True}}, {"data": {"workers": 3}}, {"model": {"family": "sd15"}}],
     ids=str,
 )
 def test_it_changes_nothing(change: Tree, train: Train) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -396,6 +397,25 @@ def test_a_diffusers_folder_is_the_same_model(name: str, variant: str | None, tm
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def test_a_folder_with_gaps_or_damage_is_a_clean_error(tmp_path: Path) -> None:
+    family = load(tiny_file("sdxl", tmp_path))
+    for part, key in (("unet", "conv_out.bias"), ("text_encoder_2", "text_projection.weight")):
+        folder = tmp_path / part
+        family.pipeline(EulerDiscreteScheduler(steps_offset=1)).save_pretrained(folder)
+        weights = next((folder / part).glob("*.safetensors"))
+        save_file(
+            {name: tensor for name, tensor in load_file(weights).items() if name != key}, weights, {"format": "pt"}
+        )
+        with pytest.raises(ModelError, match=rf"{part} lacks 1 tensors, such as {key}"):
+            load(folder)
+        weights.write_bytes(weights.read_bytes()[:-9])
+        with pytest.raises(ModelError, match=rf"{part} cannot be loaded"):
+            load(folder)
+        shutil.rmtree(folder / part)
+        with pytest.raises(ModelError, match=rf"{part}"):
+            load(folder)
+
+
 def rename(key: str, names: dict[str, str]) -> str:
     for ours, theirs in names.items():
         key = key.replace(ours, theirs)
@@ -447,6 +467,14 @@ def test_a_header_s_configuration_that_makes_no_model_is_a_clean_error(tmp_path:
         save_file(load_file(tiny_file("sd15", tmp_path)), path, metadata)
         with pytest.raises(ModelError, match="configuration that makes no model"):
             load(path)
+
+
+def test_a_header_s_configuration_may_change_sizes_only(tmp_path: Path) -> None:
+    config = {"family": "sd15", "text_encoder": {"_attn_implementation": "somebody/code"}}
+    state = load_file(tiny_file("sd15", tmp_path))
+    save_file(state, tmp_path / "bad.safetensors", {"likeness_model": json.dumps(config)})
+    with pytest.raises(ModelError, match="unknown names .*_attn_implementation"):
+        load(tmp_path / "bad.safetensors")
 
 
 # Long and weighted captions

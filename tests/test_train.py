@@ -91,7 +91,7 @@ def test_what_a_training_leaves_behind(train: Train, tmp_path: Path) -> None:
 
 
 def test_a_part_that_is_off_leaves_no_tensors(train: Train) -> None:
-    """sd-scripts saves text encoder modules at rate 0 as tensors that do nothing, and reports the U-Net's rate as theirs."""
+    """sd-scripts saves text encoder modules at rate 0 as idle tensors, and reports the U-Net's rate as theirs."""
     folder = train({"rates": {"text_encoder": 0}})
     assert all(name.startswith("lora_unet_") for name in weights(folder))
     steps = [event for event in folder.events() if event["kind"] == "step"]

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from trainer import configio, places
 from trainer.errors import InputError
+from trainer.terminal import quiet
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one command; 0 done or stopped on request, 2 bad input, 1 a failure of the engine."""
     options = parser().parse_args(words)
+    quiet()
     try:
         return options.do(options)
     except InputError as error:
@@ -70,12 +72,11 @@ def run_config(options: argparse.Namespace) -> int:
     """Checks a config, opens every picture, and prints the plan; loads no model."""
     from trainer.data.folders import collect
     from trainer.durable import write_json
-    from trainer.families.detect import detect
-    from trainer.families.find import find_base
+    from trainer.families.detect import detect_base
     from trainer.plan import make_plan, split
 
     config = configio.load(options.config, options.set)
-    found = detect(find_base(config.model.base, print, weights=False))
+    found = detect_base(config.model)
     collection = collect(config.data, config.captions)
     plan = make_plan(config, split(collection, config.validation)[0], found.family)
     if options.out:

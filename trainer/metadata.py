@@ -152,7 +152,7 @@ def _training(config: Config, facts: Facts) -> dict[str, Any]:
         "ss_full_fp16": train.full and train.precision == "fp16",
         "ss_fp8_base": False,
         "ss_fp8_base_unet": False,
-        "ss_lowram": config.model.low_ram,
+        "ss_lowram": False,
         "ss_validation_seed": None,
         "ss_validation_split": checks.share,
         "ss_max_validation_steps": None,

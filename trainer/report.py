@@ -87,6 +87,10 @@ class Report:
         """What `start` needs to go on with the same averages: JSON for the state."""
         return {"losses": list(self._losses)}
 
+    def cached(self, pictures: int, seconds: float) -> None:
+        """Latents that are at hand, and how long it took to find or make them."""
+        self.folder.event("cached", pictures=pictures, seconds=seconds)
+
     def step(
         self,
         step: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -10,6 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
+
+
+def quiet() -> None:
+    """Keeps libraries from telling a person what a person need not know; to be called before they are imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class Tee:

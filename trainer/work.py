@@ -21,6 +21,7 @@ from trainer.devices import DTYPES, choose_device, use_threads
 from trainer.errors import InputError
 from trainer.families import load_family
 from trainer.families.base import Family
+from trainer.families.detect import detect_base
 from trainer.families.find import find_base
 from trainer.metadata import File
 from trainer.networks.lora import LoraNetwork
@@ -64,7 +65,7 @@ class Work:
 
 
 def prepare(folder: RunFolder, report: Report) -> Work:
-    """Opens the pictures, loads the model, counts the plan, encodes what is cached; InputError when something is wrong."""
+    """Opens the pictures, counts, loads the model, encodes what is cached; InputError when something is wrong."""
     config = folder.config()
     saved = checkpoint.load_state(folder, report.warning)
     device = choose_device(config.train)
@@ -74,22 +75,26 @@ def prepare(folder: RunFolder, report: Report) -> Work:
     for note in read_prompts(config.sample, side=64)[1]:
         report.warning(note)
 
+    plan = make_plan(config, trained, detect_base(config.model).family)
+    report.say(plan.text())
     family = load_family(config.model, device, DTYPES[config.train.precision], config.captions, report.say)
     check_prediction(config.objective, family.prediction)
     set_attention(family, config, report.say)
-    plan = make_plan(config, trained, family.name)
-    report.say(plan.text())
     network = LoraNetwork.attach(family, config.network, config.rates, config.seed, config.train.full)
     if loaded := network.loaded:
         report.say(f"{config.network.start_from}: {len(loaded.taken)} layers taken")
         if left := [*loaded.missing, *loaded.unused]:
-            report.warning(f"{config.network.start_from}: {len(left)} layers do not match this training, {left[0]} the first")
+            report.warning(
+                f"{config.network.start_from}: {len(left)} layers do not match this training, {left[0]} the first"
+            )
     optimizer = build(config.optimizer, network.groups(config.rates, config.optimizer.lr))
     schedule = make_schedule(config.schedule, optimizer, plan.steps)
 
     cache = Cache(places.cache(), report.warning)
     files = hash_files(config, cache)
+    began = time.monotonic()
     data = Dataset(config, trained, family, cache)
+    report.cached(len(data.latents), time.monotonic() - began)
     side = min(NATIVE[family.name], max(config.data.resolution))
     return Work(
         folder, config, report, device, family, network, plan, trained, data,

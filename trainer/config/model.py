@@ -30,7 +30,5 @@ class Model(Part):
     """Decode sample pictures one at a time: less memory, slower."""
     vae_tiling: bool = False
     """Run the VAE in overlapping tiles: far less memory at large sizes, slightly different pixels."""
-    low_ram: Annotated[bool, Kohya("lowram")] = False
-    """Load each part straight to the training device, so that main memory never holds the whole model."""
     clip_skip: Annotated[int | None, Field(ge=1, le=12), Kohya("clip_skip")] = None
     """Take the text encoder's n-th layer from the end (anime models: 2); SD1.5 only."""

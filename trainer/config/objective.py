@@ -16,7 +16,7 @@ class PlainNoise(Part):
 
 
 class OffsetNoise(Part):
-    """Noise whose mean varies, for darker darks and brighter brights (Guttenberg 2023, "Diffusion with offset noise")."""
+    """Noise whose mean varies: darker darks, brighter brights (Guttenberg 2023, "Diffusion with offset noise")."""
 
     type: Literal["offset"] = "offset"
     strength: Annotated[float, Field(ge=0, le=1), Kohya("noise_offset")] = 0.05

@@ -1,6 +1,6 @@
 """Opens a base model and puts it on the device, one tensor at a time: memory never holds much more than the model.
 
-A tensor goes straight to its device in its precision, whether or not `model.low_ram` asks for it.
+A tensor goes straight to its device in its precision, so there is no option for little memory (kohya's lowram).
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from trainer.config import Captions, Model
@@ -49,7 +51,7 @@ def load(model: Model, device: torch.device, dtype: torch.dtype, text: Captions,
         say("model.clip_skip is for SD1.5 and is not used: SDXL always reads the layer before the last.")
     kind = family_class(found.family)
     layout: dict[str, Part] = {name: part for name, part in kind.LAYOUT.items() if not (model.vae and name == "vae")}
-    configs = {name: _config(found, name) for name in kind.LAYOUT}
+    configs = {name: _config(path, found, name) for name in kind.LAYOUT}
     if found.layout == "diffusers":
         modules = {name: _from_folder(path, name, part, dtype) for name, part in layout.items()}
     else:
@@ -69,10 +71,14 @@ def load(model: Model, device: torch.device, dtype: torch.dtype, text: Captions,
     return kind(modules, settings)
 
 
-def _config(found: Detected, part: str) -> dict[str, Any]:
+def _config(path: Path, found: Detected, part: str) -> dict[str, Any]:
     """The family's own configuration of a part, with what the file's header says otherwise."""
     shipped = json.loads((SHIPPED / found.family / part / "config.json").read_text("utf-8"))
-    return {**shipped, **found.config.get(part, {})}
+    own = found.config.get(part, {})
+    # A stranger's file may change sizes, and not what the libraries do: some options of theirs fetch code.
+    if unknown := [name[:40] for name in own if name not in shipped]:
+        raise ModelError(path, f"carries a configuration of {part} with unknown names {unknown[:5]}", "Do not use it.")
+    return {**shipped, **own}
 
 
 def _from_file(
@@ -139,13 +145,20 @@ def _empty(path: Path, part: Part, config: Mapping[str, Any]) -> nn.Module:
 
 def _from_folder(path: Path, name: str, part: Part, dtype: torch.dtype) -> nn.Module:
     """One module of a diffusers folder, from the half-precision files where there are no others."""
-    files = [file.name for file in (path / name).iterdir() if file.suffix in (".safetensors", ".bin")]
-    options = {"variant": "fp16" if all(".fp16." in file for file in files) else None, "local_files_only": True}
     try:
-        return part.kind.from_pretrained(path, subfolder=name, torch_dtype=dtype, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+        files = [file.name for file in (path / name).iterdir() if file.suffix in (".safetensors", ".bin")]
+        variant = "fp16" if files and all(".fp16." in file for file in files) else None
+        module, report = part.kind.from_pretrained(
+            path, subfolder=name, variant=variant, torch_dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ModelError(path / name, f"cannot be loaded ({reason})", "Download the folder again.") from None
+    if missing := sorted(report["missing_keys"]):  # both libraries would go on with random numbers in these
+        raise ModelError(
+            path / name, f"lacks {len(missing)} tensors, such as {', '.join(missing[:3])}", "Download the folder again."
+        )
+    return module
 
 
 def _separate_vae(
