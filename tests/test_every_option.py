@@ -90,9 +90,9 @@ ELSEWHERE = {
     },
     "shown in a test of its own": {
         "version", "about", "model.base", "model.vae", "model.vae_slicing", "model.vae_tiling", "data.images",
-        "data.reg", "data.repeats", "data.background", "network.start_from", "network.rank_from_file", "objective.prior_weight",
-        "save.every_epochs", "save.every_steps", "save.every_minutes", "save.keep_last", "save.state_minutes",
-        "save.state_keep",
+        "data.reg", "data.repeats", "data.background", "network.start_from", "network.rank_from_file",
+        "objective.prior_weight", "save.every_epochs", "save.every_steps", "save.every_minutes", "save.keep_last",
+        "save.state_minutes", "save.state_keep",
     },
     "parts with tests of their own": {
         "sample", "validation", "output", "data.buckets", "optimizer", "schedule", "objective.noise", "objective.loss",
