@@ -473,7 +473,7 @@ def test_a_header_s_configuration_may_change_sizes_only(tmp_path: Path) -> None:
     config = {"family": "sd15", "text_encoder": {"_attn_implementation": "somebody/code"}}
     state = load_file(tiny_file("sd15", tmp_path))
     save_file(state, tmp_path / "bad.safetensors", {"likeness_model": json.dumps(config)})
-    with pytest.raises(ModelError, match="unknown names .*_attn_implementation"):
+    with pytest.raises(ModelError, match=r"unknown names .*_attn_implementation"):
         load(tmp_path / "bad.safetensors")
 
 
