@@ -1,4 +1,4 @@
-"""The demo visibly works: the character appears when it is asked for, everything else stays, and chance does not do it."""
+"""The demo visibly works: the character comes when asked for, everything else stays, and chance does not do it."""
 
 from __future__ import annotations
 

@@ -29,9 +29,9 @@ from trainer.families.base import Family, Sizes, Tokens
 from trainer.families.files import open_tensors
 from trainer.families.header import ModelError, read_header
 from trainer.families.latent import noise_table
-from trainer.families.layout import sgm_module_name, unet_keys, vae_to_original
 from trainer.families.loading import SHIPPED, fill
 from trainer.families.text import BEGIN, END
+from trainer.layout import sgm_module_name, unet_keys, vae_to_original
 
 NAMES = sorted(FAMILIES)
 CPU = torch.device("cpu")

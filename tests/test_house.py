@@ -29,7 +29,7 @@ TORCH_FREE = (
 )
 ROOMS = {
     "trainer.families": {"trainer.networks", "trainer.train"},
-    "trainer.networks": {"trainer.train", "trainer.data"},
+    "trainer.networks": {"trainer.train", "trainer.data", "trainer.families"},
     "trainer.data": {"trainer.networks", "trainer.train"},
     "trainer.config": {"trainer.families", "trainer.networks", "trainer.data", "trainer.train"},
     "trainer.objectives": {"trainer.families", "trainer.networks", "trainer.data", "trainer.train"},

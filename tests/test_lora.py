@@ -379,7 +379,7 @@ def test_files_that_do_not_fit_are_refused_with_a_reason(sd15: Any, sdxl: Any, t
     wider = {name: torch.cat([t, t], 1) if "lora_down" in name else t for name, t in weights.items()}
     one = next(name for name in weights if "lora_up" in name)
     cases = {
-        "a LoRA for SDXL": large.tensors(),
+        "a LoRA for sdxl": large.tensors(),
         "was made for another model": wider,
         r"rank 4 .*rank_from_file": None,
         "none of its 1 layers": {"x.lora_down.weight": torch.zeros(4, 8), "x.lora_up.weight": torch.zeros(8, 4)},

@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from trainer.families.base import Conditioning, Tokens
 from trainer.families.detect import FamilyName, Prediction
 from trainer.families.text import END, load_tokenizer, tokenize
+from trainer.objectives import add_noise, velocity, zero_terminal_snr
 
 Say = Callable[[str], None]
 Names = Mapping[str, object]
@@ -102,15 +103,13 @@ class LatentDiffusion:
 
     def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Latents after `timesteps` [B] of noise (Ho et al. 2020, arXiv 2006.11239, equation 4)."""
-        signal = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-        return signal.sqrt() * latents + (1 - signal).sqrt() * noise
+        return add_noise(latents, noise, timesteps, self.alphas_cumprod)
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What `predict` should answer: the noise, or the velocity (Salimans & Ho 2022, arXiv 2202.00512)."""
         if self.prediction == "epsilon":
             return noise
-        signal = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-        return signal.sqrt() * noise - (1 - signal).sqrt() * latents
+        return velocity(latents, noise, timesteps, self.alphas_cumprod)
 
     def enable_checkpointing(self) -> None:
         """Compute activations twice in place of keeping them, in every part.
@@ -128,12 +127,7 @@ class LatentDiffusion:
         raise NotImplementedError
 
 
-def noise_table(zero_terminal_snr: bool) -> Tensor:
-    """Share of signal left at each timestep, [1000] float32: SD's schedule.
-
-    Rescaled for zero terminal SNR, so that none is left at the last (Lin et al. 2023, arXiv 2305.08891, algorithm 1).
-    """
-    scheduler = DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=zero_terminal_snr
-    )
-    return scheduler.alphas_cumprod
+def noise_table(zero_terminal: bool) -> Tensor:
+    """Share of signal left at each timestep, [1000] float32: SD's schedule, or the same with none left at the last."""
+    betas = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").betas
+    return (1 - (zero_terminal_snr(betas) if zero_terminal else betas)).cumprod(0)

@@ -26,7 +26,7 @@ from trainer.families.files import Tensors, open_tensors
 from trainer.families.find import find_base
 from trainer.families.header import ModelError
 from trainer.families.latent import Part, Say, Settings
-from trainer.families.layout import VAE, from_original, vae_keys
+from trainer.layout import VAE, from_original, vae_keys
 
 SHIPPED = Path(__file__).parent / "shipped"
 

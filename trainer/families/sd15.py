@@ -10,8 +10,8 @@ from transformers import CLIPTextModel
 
 from trainer.families.base import Conditioning, Sizes, Tokens
 from trainer.families.latent import LatentDiffusion, Part
-from trainer.families.layout import text_keys, text_to_original, unet_keys, unet_to_original, vae_keys, vae_to_original
 from trainer.families.text import join_chunks, weigh
+from trainer.layout import text_keys, text_to_original, unet_keys, unet_to_original, vae_keys, vae_to_original
 
 
 class SD15(LatentDiffusion):

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionM
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from trainer.families import layout
+from trainer import layout
 from trainer.families.base import Conditioning, Sizes, Tokens
 from trainer.families.latent import LatentDiffusion, Part
 from trainer.families.text import END, join_chunks, pool, weigh

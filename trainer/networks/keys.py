@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from torch import nn
 
-from trainer.families.layout import sgm_module_name
+from trainer.layout import sgm_module_name
 
 Target = nn.Linear | nn.Conv2d
 

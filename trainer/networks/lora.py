@@ -9,19 +9,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Generator, Tensor, nn
 
 from trainer.config import Lora, Rates
 from trainer.draws import seed_of
-from trainer.families.base import Family
 from trainer.networks.keys import PARTS, Target, kohya_name, other_names, targets
 from trainer.networks.layer import LoraLayer
 from trainer.networks.lora_file import NetworkError, Weights, check_family, layers_of, read_lora
 
 SAME_ALPHA = 1 / 256  # an alpha is rounded by its file's precision too; bf16 keeps 8 bits
+
+
+class Model(Protocol):
+    """What a network needs to know of a model family."""
+
+    @property
+    def name(self) -> str:
+        """The family's word in the schema."""
+        ...
+
+    @property
+    def parts(self) -> Mapping[str, nn.Module]:
+        """What can be trained, by part."""
+        ...
 
 
 class Place(NamedTuple):
@@ -69,7 +82,7 @@ class LoraNetwork(nn.Module):
             layer.rank_dropout, layer.module_dropout = options.rank_dropout, options.module_dropout
 
     @classmethod
-    def attach(cls, family: Family, options: Lora, rates: Rates, seed: int, full: bool = False) -> Self:
+    def attach(cls, family: Model, options: Lora, rates: Rates, seed: int, full: bool = False) -> Self:
         """A new network beside the trained parts of a model, or the one in `options.start_from`; the model is frozen.
 
         A part whose rate is off gets no layers. Each layer's first values are drawn from the seed and its name alone.

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.errors import InputError
-from trainer.families.detect import TITLES
 from trainer.networks.keys import family_of
 
 DOWN = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight")
@@ -71,5 +70,5 @@ def check_family(names: Iterable[str], family: str, source: str) -> None:
     told = family_of(names)
     if told and told != family:
         raise NetworkError(
-            f"{source}: a LoRA for {TITLES[told]}, and the base model is {TITLES[family]}; choose one for it"
+            f"{source}: a LoRA for {told}, and the base model is {family}; choose one for it"
         )
