@@ -63,10 +63,10 @@ def main() -> None:
     killed = {"at a random time": 0, "at the disk": 0}
     for turn in range(int(sys.argv[4])):
         if turn % 2:
-            pid = child(harried, f"any:{dice.randint(operations // 12, operations // 3)}:KILL")
+            pid = child(harried, f"any:{dice.randint(operations // 16, operations // 7)}:KILL")
         else:
             pid = child(harried)
-            kill_later(pid, RunFolder(harried), dice.uniform(0, 0.2) * took)
+            kill_later(pid, RunFolder(harried), dice.uniform(0, 0.1) * took)
         if os.WIFSIGNALED(os.waitpid(pid, 0)[1]):
             killed["at the disk" if turn % 2 else "at a random time"] += 1
     train(harried)

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Run folders of a small training with every kind of draw; 12 steps of 2 batches, in 3 epochs."""
+    """Run folders of a small training with every kind of draw; 16 steps of 2 batches, in 4 epochs."""
     monkeypatch.setenv("LIKENESS_HOME", str(tmp_path / "home"))
     base, images = tiny_sd15(tmp_path), draw_folder(tmp_path / "img", {"2_zk9 thing": 8})
 
@@ -47,7 +47,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
                 "max_norm": 0.5,
             },
             "objective": {"noise": {"type": "offset"}, "perturbation": 0.1},
-            "train": {"epochs": 3, "batch": 2, "accumulate": 2, "threads": 1, "device": "cpu"},
+            "train": {"epochs": 4, "batch": 2, "accumulate": 2, "threads": 1, "device": "cpu"},
             "save": {"state_minutes": 0, "precision": "fp32"},
             "output": {"name": "zk9"},
             **more,
