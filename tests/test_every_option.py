@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.conftest import Train, Tree
 from tests.pictures import draw_folder
-from tests.test_train import weights
+from tests.test_train import start, weights
 from tests.tiny import tiny_file
 from trainer.configio import leaves, overlay
 from trainer.networks.lora import LoraNetwork
@@ -80,6 +80,8 @@ CHANGES: dict[str, tuple[Tree, Tree]] = {
     "train.accumulate": ({}, {"train": {"accumulate": 2}}),
     "train.precision": ({}, {"train": {"precision": "bf16"}}),
     "train.full": ({"train": {"precision": "bf16"}}, {"train": {"full": True}}),
+    "train.full fp16": ({"train": {"precision": "fp16"}}, {"train": {"full": True}}),
+    "train.precision fp16": ({}, {"train": {"precision": "fp16"}}),
     "train.clip": ({}, {"train": {"clip": 1e-6}}),
     "save.precision": ({}, {"save": {"precision": "bf16"}}),
 }  # fmt: skip
@@ -186,8 +188,8 @@ def test_repeats_of_a_plain_folder(train: Train, images: Path, tmp_path: Path) -
     shutil.copytree(images / "1_zk9 body", plain)
     data = {"images": str(plain)}
     steps = {"train": {"steps": None, "epochs": 1}}
-    events = [train({**steps, "data": {**data, "repeats": repeats}}).events()[0] for repeats in (1, 3)]
-    assert [event["steps"] for event in events] == [2, 6]
+    runs = [train({**steps, "data": {**data, "repeats": repeats}}) for repeats in (1, 3)]
+    assert [start(folder)["steps"] for folder in runs] == [2, 6]
 
 
 def test_slicing_and_tiling_reach_the_vae(train: Train, monkeypatch: Any) -> None:

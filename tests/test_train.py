@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import trainer.train
 from tests.conftest import Train, Tree
 from trainer import durable
 from trainer.config import Config
 from trainer.configio import overlay
+from trainer.optimizers import Scaler
 from trainer.runfolder import RunFolder
 from trainer.train import run
 
@@ -39,6 +42,10 @@ def losses(folder: RunFolder) -> list[float]:
 
 def kinds(folder: RunFolder) -> list[str]:
     return [event["kind"] for event in folder.events()]
+
+
+def start(folder: RunFolder) -> dict[str, Any]:
+    return next(event for event in folder.events() if event["kind"] == "start")
 
 
 def last(folder: RunFolder) -> dict[str, Any]:
@@ -84,7 +91,7 @@ def test_what_a_training_leaves_behind(train: Train, tmp_path: Path) -> None:
         words = file.metadata()
         assert file.get_tensor(next(iter(file.keys()))).dtype == torch.float16
     assert words["ss_training_comment"] == "trigger: zk9"
-    assert words["ss_steps"] == str(folder.events()[0]["steps"])
+    assert words["ss_steps"] == str(start(folder)["steps"])
     assert json.loads(words["ss_dataset_dirs"])["2_zk9 thing"]["n_repeats"] == 2
     assert len(words["ss_new_sd_model_hash"]) == 64
     assert str(tmp_path) not in json.dumps(words)
@@ -92,7 +99,7 @@ def test_what_a_training_leaves_behind(train: Train, tmp_path: Path) -> None:
 
 def test_a_part_that_is_off_leaves_no_tensors(train: Train) -> None:
     """sd-scripts saves text encoder modules at rate 0 as idle tensors, and reports the U-Net's rate as theirs."""
-    folder = train({"rates": {"text_encoder": 0}})
+    folder = train({"rates": {"text_encoder": None}})
     assert all(name.startswith("lora_unet_") for name in weights(folder))
     steps = [event for event in folder.events() if event["kind"] == "step"]
     assert list(steps[0]["lr"]) == ["unet"]
@@ -119,7 +126,8 @@ def test_stop_saves_and_goes_on_exactly(train: Train, small: Tree, tmp_path: Pat
     assert run(folder) == 0
     assert folder.state() == "done"
     assert all(torch.equal(whole[name], tensor) for name, tensor in weights(folder).items())
-    assert run(folder) == 0, "a finished run is finished"
+    before = folder.events()
+    assert run(folder) == 0 and folder.events() == before, "a finished run is finished"
 
 
 def test_save_and_sample_on_request(small: Tree, tmp_path: Path) -> None:
@@ -155,6 +163,46 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_spoilt(train: Tra
     assert error["kind"] == "error" and "the loss is" in error["text"] and "Lower optimizer.lr" in error["text"]
     assert all(math.isfinite(loss) for loss in losses(folder))
     assert "Traceback" not in folder.log.read_text()
+    assert all(tensor.isfinite().all() for file in folder.checkpoints.iterdir() for tensor in load_file(file).values())
+
+
+def test_what_was_learned_before_a_bad_step_is_kept(train: Train, monkeypatch: Any) -> None:
+    count = 0
+    real = trainer.train.micro_loss
+
+    def spoil(*rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal count
+        count += 1
+        loss, each = real(*rest)
+        return loss * (float("nan") if count == 4 else 1), each  # the rehearsal is the first
+
+    monkeypatch.setattr("trainer.train.micro_loss", spoil)
+    folder = train({"train": {"steps": 5}}, expect=2)
+    assert (folder.checkpoints / "zk9-step00000002.safetensors").exists()
+    assert [state.name for state in folder.states.iterdir()] == ["00000002"]
+    assert ".png" in last(folder)["text"]
+
+
+def test_a_gradient_that_is_no_number_is_as_bad(train: Train, monkeypatch: Any) -> None:
+    monkeypatch.setattr("trainer.train.clip", lambda *_: torch.tensor(float("inf")))
+    assert "the gradient inf" in last(train(expect=2))["text"]
+
+
+def test_ctrl_c_before_the_first_step_ends_at_once(train: Train, monkeypatch: Any) -> None:
+    def press(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr("trainer.train.rehearse", press)
+    folder = train()
+    assert last(folder)["kind"] == "stopped" and "step" not in kinds(folder)
+
+
+def test_an_overflow_in_fp16_skips_the_step_and_the_schedule(train: Train, monkeypatch: Any) -> None:
+    monkeypatch.setattr("trainer.work.Scaler", partial(Scaler, init_scale=2.0**60, growth_interval=10**6))
+    options = {"type": "adafactor", "lr": None}
+    change = {"train": {"precision": "fp16", "steps": 3}, "optimizer": options, "schedule": {"type": "adafactor"}}
+    assert train(change).state() == "done"
 
 
 def test_a_full_disk_is_told_and_loses_nothing(train: Train, small: Tree, tmp_path: Path, monkeypatch: Any) -> None:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from trainer.devices import DTYPES
 from trainer.durable import (
     TEMPORARY,
     failed,
@@ -32,7 +33,7 @@ from trainer.runfolder import RunFolder
 
 Packed = Any
 Kept = tuple[dict[str, Tensor], dict[str, Any]]
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, **DTYPES}
 FILES = ("tensors.safetensors", "facts.json")
 """A state's files, beside their manifest."""
 STEP = re.compile(r"\d{8}")

@@ -31,7 +31,8 @@ def choose_device(train: Train) -> torch.device:
 
 def use_threads(wanted: int | None) -> int:
     """Sets the CPU threads and gives their number."""
-    torch.set_num_threads(wanted or os.cpu_count() or 1)
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(wanted or mine)
     return torch.get_num_threads()
 
 
@@ -39,6 +40,8 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes held so far: of the GPU, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
     memory = psutil.Process().memory_info()
     return getattr(memory, "peak_wset", 0) or resident_peak()
 

@@ -21,6 +21,7 @@ from trainer.config import Config
 from trainer.config.objective import Huber, MultiresNoise, OffsetNoise
 from trainer.configio import HUB_ID, PATHS
 from trainer.draws import seed_of
+from trainer.families import FAMILIES
 
 WRITER = f"likeness/{__version__}"
 TIMES = ("ss_training_started_at", "ss_training_finished_at", "modelspec.date")
@@ -35,9 +36,6 @@ MINIMUM = (
 )
 """What is left of `ss_*` when output.metadata is off: tools need it to sort files."""
 SECRET = re.compile(r"\b(hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_-]{16,}")
-ARCHITECTURES = {"sd15": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}
-VERSIONS = {"sd15": "sd_v1", "sdxl": "sdxl_base_v1-0"}
-CODE = {"sd15": "diffusers", "sdxl": "https://github.com/Stability-AI/generative-models"}
 OPTIMIZERS = {
     "adamw": "torch.optim.adamw.AdamW",
     "adamw8bit": "bitsandbytes.optim.adamw.AdamW8bit",
@@ -124,7 +122,7 @@ def _training(config: Config, facts: Facts) -> dict[str, Any]:
     train, checks, rates = config.train, config.validation, config.rates
     validates = bool(checks.share or checks.folder)
     scheduler = config.schedule.type
-    text_rates = (rates.text_encoder, rates.text_encoder_2)[: 2 if facts.family == "sdxl" else 1]
+    text_rates = (rates.text_encoder, rates.text_encoder_2)[: len(FAMILIES[facts.family].counts.text)]
     text_lr = [_rate(rate, config) for rate in text_rates]
     return {
         "ss_session_id": seed_of(config.seed, "session", facts.run) % 2**32,
@@ -222,10 +220,9 @@ def _data(config: Config, facts: Facts) -> dict[str, Any]:
 
 
 def _models(facts: Facts) -> dict[str, Any]:
-    version = VERSIONS[facts.family] + ("_v" if facts.family == "sd15" and facts.prediction == "v" else "")
     pairs: dict[str, Any] = {
         "ss_v2": False,
-        "ss_base_model_version": version,
+        "ss_base_model_version": FAMILIES[facts.family].versions[facts.prediction],
         "ss_zero_terminal_snr": facts.zero_terminal_snr,
     }
     for word, file in (("sd_model", facts.base), ("vae", facts.vae)):
@@ -264,12 +261,12 @@ def _network(config: Config) -> dict[str, Any]:
 
 def _modelspec(config: Config, facts: Facts, now: float) -> dict[str, str]:
     """https://github.com/Stability-AI/ModelSpec"""
-    output, objective = config.output, config.objective
+    output, objective, kind = config.output, config.objective, FAMILIES[facts.family]
     bounds = (objective.min_timestep, objective.max_timestep)
     pairs = {
         "sai_model_spec": "1.0.1",
-        "architecture": f"{ARCHITECTURES[facts.family]}/lora",
-        "implementation": CODE[facts.family],
+        "architecture": f"{kind.architecture}/lora",
+        "implementation": kind.code,
         "implementation_version": WRITER,
         "title": output.title or output.name,
         "author": output.author,

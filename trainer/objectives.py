@@ -135,7 +135,8 @@ def elementwise(pred: Tensor, target: Tensor, loss: Loss, timesteps: Tensor, alp
 def huber_c(timesteps: Tensor, loss: Loss, alphas_cumprod: Tensor) -> Tensor:
     """Where squared turns into absolute at each timestep [B] (Khrapov et al. 2024, arXiv 2403.16728, section 3).
 
-    Every schedule starts near 1 and ends at `c`; sd-scripts leaves `scale` out of the SNR schedule, and so does this.
+    The constant schedule is `c` at every timestep; the others start near 1 and end at `c`. All are multiplied by `scale`
+    but the SNR schedule, as in sd-scripts.
     """
     if isinstance(loss, L1 | L2):
         raise TypeError(f"{loss.type} loss has no c")

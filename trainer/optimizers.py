@@ -43,6 +43,8 @@ def build(optimizer: config.Optimizer, groups: list[Group]) -> torch.optim.Optim
     match optimizer:
         case config.AdamW8bit():
             return _bitsandbytes().optim.AdamW8bit(groups, **options)  # tensors below 4096 numbers stay in 32 bits
+        case config.AdamW() if any(weight.dtype == torch.float16 for group in groups for weight in group["params"]):
+            return _bitsandbytes().optim.AdamW(groups, **options)  # a second moment kept in fp16 would vanish
         case config.AdamW():
             return torch.optim.AdamW(groups, **options, fused=True)
         case config.Lion():
@@ -51,8 +53,21 @@ def build(optimizer: config.Optimizer, groups: list[Group]) -> torch.optim.Optim
             return Lion(groups, **options)
         case config.Adafactor():
             return transformers_optimization.Adafactor(groups, **options, relative_step=optimizer.lr is None)
+        case config.Prodigy() if any(weight.dtype == torch.float16 for group in groups for weight in group["params"]):
+            raise OptimizerError(
+                "Prodigy's distances vanish in fp16: set train.full to false, or train.precision to bf16"
+            )
         case config.Prodigy():
             return _prodigy(groups, options)
+
+
+class Scaler(torch.amp.GradScaler):
+    """Scales fp16 losses so that small gradients survive; with `train.full` the gradients are fp16 themselves."""
+
+    def _unscale_grads_(
+        self, optimizer: torch.optim.Optimizer, inv_scale: Tensor, found_inf: Tensor, allow_fp16: bool
+    ) -> dict[torch.device, Tensor]:
+        return super()._unscale_grads_(optimizer, inv_scale, found_inf, True)
 
 
 def _prodigy(groups: list[Group], options: dict[str, Any]) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import psutil
 
 from trainer import configio
 from trainer.config import Config
-from trainer.durable import DiskError, read_json, sweep, write_json
+from trainer.durable import DiskError, make_folder, read_json, sweep, write_json
 from trainer.errors import InputError
 
 Event = dict[str, Any]
@@ -67,10 +67,10 @@ class RunFolder:
         write_json(folder.path / "config.json", config.model_dump(mode="json"))
         return folder
 
-    def config(self) -> Config:
-        """The config that this run was made with."""
+    def config(self, flags: Sequence[str] = ()) -> Config:
+        """The config that this run was made with; `flags` say where a file is now that has moved."""
         self._check()
-        return configio.load(str(self.path / "config.json"))
+        return configio.load(str(self.path / "config.json"), flags)
 
     # Events
 
@@ -133,7 +133,7 @@ class RunFolder:
             return None
         for command in COMMANDS:
             if command in waiting:
-                for done in waiting if command in ("stop", "pause") else {command}:
+                for done in waiting & {*COMMANDS} if command in ("stop", "pause") else {command}:
                     (self._control / done).unlink(missing_ok=True)
                 return command
         return None
@@ -200,13 +200,13 @@ class RunFolder:
     def _forget_old_commands(self) -> None:
         """Wishes older than this process were meant for the one before; those since its start are kept."""
         started = psutil.Process().create_time() - 2  # seconds; Linux rounds the time of boot to one
-        for file in self._control.iterdir():
-            if file.stat().st_mtime < started:
+        for file in (self._control / command for command in COMMANDS):
+            if file.exists() and file.stat().st_mtime < started:
                 file.unlink(missing_ok=True)
 
     def _make_folders(self) -> None:
         for folder in (self.checkpoints, self.samples, self.states, self.tb, self._control):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
 
 
 def _identity(process: psutil.Process) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Pictures made while training goes on, so that a person can see what the model has learned.
 
 A picture follows from its prompt and seed alone: it draws from a generator of its own on the CPU, and sampling leaves
-the training as it was, to the bit. A picture that fails is a warning and never the end of a training.
+the training as it was, to the bit, unless a VAE overflows in fp16 and goes on in fp32. A picture that fails is a warning and never the end of a training.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def make_scheduler(sampler: str, family: Family) -> Any:
     samplers divide by it.
     """
     kind, _, options = TABLE[sampler.removeprefix("k_")]
-    shares = family.alphas_cumprod.double().cpu().clamp(min=2**-24)  # [1000]
+    shares = family.alphas_cumprod.cpu().double().clamp(min=2**-24)  # [1000]; MPS has no doubles
     betas = 1 - shares / torch.cat([shares.new_ones(1), shares[:-1]])
     common: dict[str, Any] = {"steps_offset": 1, "clip_sample": False}
     if family.zero_terminal_snr:
@@ -285,7 +285,7 @@ def draw(family: Family, prompt: Prompt) -> Tensor:
         both = scheduler.scale_model_input(latents, t).expand(2, -1, -1, -1)  # [2, 4, h, w]
         away, towards = family.predict(both, t.expand(2), cond).float().chunk(2)
         latents = scheduler.step(away + prompt.scale * (towards - away), t, latents, **draws).prev_sample
-    return family.vae.decode((latents / family.latent_scale).to(family.vae.dtype)).sample[0].float().cpu()
+    return family.decode(latents)[0].float().cpu()
 
 
 def read_words(family: Family, texts: Sequence[str]) -> Conditioning:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import time
@@ -12,7 +13,8 @@ import torch
 
 from trainer import checkpoint
 from trainer import sample as sampling
-from trainer.durable import make_folder
+from trainer.durable import TEMPORARY, DiskError, make_folder
+from trainer.errors import InputError
 from trainer.metadata import Facts, count_tags, metadata
 from trainer.optimizers import load as load_optimizer
 from trainer.plan import Plan
@@ -22,7 +24,9 @@ from trainer.work import Work
 def rates(work: Work) -> dict[str, float]:
     """The learning rate of each part, now."""
     named = zip(work.optimizer.param_groups, work.schedule.get_last_lr(), strict=True)
-    return {str(group["name"]): float(rate or 0) for group, rate in named}
+    now = {str(group["name"]): float(rate or 0) for group, rate in named}
+    found = {f"d*lr/{group['name']}": group["d"] * group["lr"] for group in work.optimizer.param_groups if "d" in group}
+    return now | found  # Prodigy finds a rate d of its own
 
 
 # The LoRA
@@ -32,7 +36,12 @@ def save(work: Work, step: int, epoch: int | None) -> None:
     """Saves after a step: `zk9-000001.safetensors` at an epoch's end, else `zk9-step00000420.safetensors`."""
     name = work.config.output.name
     file = checkpoint.epoch_name(name, epoch) if epoch else checkpoint.step_name(name, step)
-    work.report.checkpoint(step, write(work, step, file)[0], epoch)
+    try:
+        work.report.checkpoint(step, write(work, step, file)[0], epoch)
+    except DiskError:
+        with contextlib.suppress(DiskError):  # the run folder may lie on a better disk
+            keep_state(work, step)
+        raise
     if keep := work.config.save.keep_last:
         for old in checkpoint.prune(work.folder.checkpoints, name, keep):
             for folder in folders(work):  # by name: an output folder may hold files of other runs
@@ -46,10 +55,24 @@ def finish(work: Work, step: int) -> list[Path]:
     return files
 
 
+def rescue(work: Work, step: int) -> None:
+    """Keeps what was learned before a step that failed."""
+    if step:
+        with contextlib.suppress(InputError):
+            keep_state(work, step)
+        with contextlib.suppress(InputError):
+            save(work, step, None)
+
+
 def try_out(work: Work) -> None:
     """Saves and removes a file in each place, so that a folder that cannot be written fails now."""
-    for file in write(work, 0, f".rehearsal-{work.folder.path.name}.safetensors"):
-        file.unlink()
+    for folder in folders(work):
+        file = folder / f"{TEMPORARY}{work.folder.path.name}.safetensors"
+        make_folder(folder)
+        try:
+            checkpoint.save_network(file, work.network.tensors(), {}, work.config.save.precision, work.network.places)
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def write(work: Work, step: int, name: str) -> list[Path]:
@@ -112,6 +135,7 @@ def keep_state(work: Work, step: int) -> None:
     facts = {
         "packed": packed, "report": work.report.kept(), "threads": torch.get_num_threads(),
         "started": work.started, "pictures": fingerprint(work), "torch": torch.__version__,
+        "base": work.files.result()[0].sha256,
     }  # fmt: skip
     checkpoint.save_state(work.folder, step, tensors, facts, work.config.save.state_keep)
 
@@ -133,6 +157,8 @@ def resume(work: Work) -> int:
             work.report.warning(
                 "the pictures or captions are not those of before; the rest is trained on what is there now"
             )
+        if facts["base"] and facts["base"] != work.files.result()[0].sha256:
+            work.report.warning("the base model is another than before: its file has changed")
         if facts["torch"] != torch.__version__:
             work.report.warning(f"torch was {facts['torch']} and is {torch.__version__}: the last bits may differ")
     plan = work.plan

@@ -20,61 +20,78 @@ def quiet() -> None:
 
 
 class Tee:
-    """A stream that writes to two."""
+    """A stream that writes to several. One that fails, a closed terminal or a full disk, must not end a training."""
 
-    def __init__(self, first: TextIO, second: TextIO) -> None:
-        self.first, self.second = first, second
+    def __init__(self, *streams: TextIO) -> None:
+        self.streams = streams
 
     def write(self, text: str) -> int:
-        """Writes to both; a full disk under the log must not end a training."""
-        with contextlib.suppress(OSError):
-            self.second.write(text)
-        return self.first.write(text)
+        """Writes to all."""
+        for stream in self.streams:
+            with contextlib.suppress(OSError):
+                stream.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        """Flushes both."""
-        with contextlib.suppress(OSError):
-            self.second.flush()
-        self.first.flush()
+        """Flushes all."""
+        for stream in self.streams:
+            with contextlib.suppress(OSError):
+                stream.flush()
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self.first, name)
+        return getattr(self.streams[0], name)
 
 
 @contextlib.contextmanager
 def copied_to(log: Path) -> Iterator[None]:
     """Copies output to the log while inside, unless it goes there already (the page starts the engine so)."""
-    with contextlib.suppress(OSError):
-        if log.exists() and os.path.samestat(os.fstat(1), log.stat()):
-            yield
-            return
-    with open(log, "a", encoding="utf-8", errors="replace") as file:
-        out, err = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = Tee(out, file), Tee(err, file)
+    out, err = sys.stdout, sys.stderr
+    with contextlib.ExitStack() as files:
+        copies = [] if _goes_to(log) else [files.enter_context(open(log, "a", encoding="utf-8", errors="replace"))]
+        sys.stdout, sys.stderr = Tee(out, *copies), Tee(err, *copies)
         try:
             yield
         finally:
             sys.stdout, sys.stderr = out, err
 
 
+def _goes_to(log: Path) -> bool:
+    """Whether our output is that very file."""
+    try:
+        return os.path.samestat(os.fstat(1), log.stat())
+    except OSError:
+        return False
+
+
 class Wish:
-    """Whether Ctrl-C or SIGTERM came. The first asks to stop; after it the second ends the process as usual."""
+    """Whether someone asked to stop: by Ctrl-C, SIGTERM, or by closing the terminal (not under nohup).
+
+    Until `patient` is set a signal ends the work at once, for there is nothing to save. After it the first asks to
+    stop, and a second ends the process as usual.
+    """
 
     def __init__(self) -> None:
         self.stop = False
+        self.patient = False
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[Wish]:
         """Listens while inside."""
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        before = {number: signal.signal(number, self._hear) for number in numbers}
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.getsignal(number) for number in numbers}
+        heard = [number for number in numbers if before[number] is not signal.SIG_IGN]
+        for number in heard:
+            signal.signal(number, self._hear)
         try:
             yield self
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for number in heard:
+                signal.signal(number, before[number])
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        if not self.patient:
+            raise KeyboardInterrupt
         self.stop = True
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        print("\nStopping after this step; once more ends at once.", file=sys.stderr)
+        with contextlib.suppress(OSError):  # not print: the signal may have come in the middle of one
+            os.write(2, b"\nStopping after this step; once more ends at once.\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
+from collections.abc import Sequence
 
 import torch
 
@@ -25,16 +26,20 @@ from trainer.work import Work, prepare
 MEMORY = "lower train.batch or data.resolution, set train.checkpointing to true, or train.precision to bf16"
 
 
-def run(folder: RunFolder) -> int:
+def run(folder: RunFolder, flags: Sequence[str] = ()) -> int:
     """Trains in a run folder; 0 done or stopped on request, 2 bad input, 1 a failure of the engine.
 
     Whatever goes wrong is caught here, once: its cause and a remedy become an event, the traceback stays in the log.
+    `flags` say where files are now that have moved since the run was made.
     """
+    if folder.state() == "done":
+        print(f"{folder.path}: this run is done; its files are in {folder.checkpoints}")
+        return 0
     with folder.owned(), copied_to(folder.log):
         report = Report(folder)
         try:
             with Wish().heard() as wish:
-                train(prepare(folder, report), wish)
+                train(prepare(folder, report, flags), wish)
             return 0
         except KeyboardInterrupt:
             report.stopped("stop")
@@ -60,9 +65,14 @@ def train(work: Work, wish: Wish) -> None:
         if config.sample.first:
             saving.sample(work, step, epoch=0)
     saved = stated = time.monotonic()
+    wish.patient = True
 
     while step < plan.steps:
-        loss, scalars = take_step(work, step)
+        try:
+            loss, scalars = take_step(work, step)
+        except (InputError, torch.OutOfMemoryError):
+            saving.rescue(work, step)
+            raise
         step += 1
         last = step == plan.steps
         epoch = step // plan.steps_per_epoch if step % plan.steps_per_epoch == 0 else None  # the one that ends here
@@ -72,21 +82,22 @@ def train(work: Work, wish: Wish) -> None:
             report.epoch(epoch)
 
         command = "stop" if wish.stop else work.folder.take_command()
-        if last or due(config.validation, step, epoch):
-            validate(work, step)
-        if command == "sample" or due(config.sample, step, epoch):
-            saving.sample(work, step, epoch)
+        stopping = command in ("stop", "pause") and not last
+        if not stopping:
+            if last or due(config.validation, step, epoch):
+                validate(work, step)
+            if command == "sample" or due(config.sample, step, epoch) or (last and by_itself(config.sample)):
+                saving.sample(work, step, epoch)
         if last:
             break
-        wanted = command in ("save", "stop", "pause") or due(config.save, step, epoch)
-        if wanted or passed(saved, config.save.every_minutes):
-            saving.save(work, step, epoch)
+        if stopping or command == "save" or due(config.save, step, epoch) or passed(saved, config.save.every_minutes):
+            saving.save(work, step, epoch if ends_epoch(config.save, epoch) else None)
             saved = time.monotonic()
-        if command in ("stop", "pause") or passed(stated, config.save.state_minutes):
+        if stopping or passed(stated, config.save.state_minutes):
             saving.keep_state(work, step)
             stated = time.monotonic()
-        if command in ("stop", "pause"):
-            return report.stopped(command)
+        if stopping:
+            return report.stopped(str(command))
 
     report.done(saving.finish(work, step))
 
@@ -96,39 +107,43 @@ def take_step(work: Work, step: int) -> tuple[float, dict[str, float]]:
     epoch, place = divmod(step, work.plan.steps_per_epoch)
     micro = work.plan.batches_of(place)
     total = torch.zeros((), device=work.device)
+    names: list[str] = []
     for index in micro:
-        batch = work.data.batch(epoch, index).to(work.device)
+        batch = work.data.batch(epoch, index)
         work.network.draw(seed_of(work.config.seed, "dropout", epoch, index))
         loss, _ = micro_loss(work.family, work.network, draw(work, batch, epoch), work.config.objective)
         work.scaler.scale(loss / len(micro)).backward()
         total += loss.detach() / len(micro)
+        names += batch.names
 
     work.scaler.unscale_(work.optimizer)
-    clip(work.network.parameters(), work.config.train.clip)
-    value = float(total)  # the one wait for the device: a loss that is no number must not reach the weights
-    if not math.isfinite(value):
-        names = {name for index in micro for name in work.data.batch(epoch, index).names}
+    norm = clip(work.network.parameters(), work.config.train.clip)
+    value, size = torch.stack([total, norm.to(total)]).tolist()  # the one wait for the device in a step
+    if not math.isfinite(value) or not (math.isfinite(size) or work.scaler.is_enabled()):
         raise InputError(
-            f"step {step + 1}: the loss is {value}, with {', '.join(sorted(names))}; the weights before it are kept."
-            " Lower optimizer.lr, or set train.precision to bf16 or no"
+            f"step {step + 1}: the loss is {value:g} and the gradient {size:g}, with {', '.join(sorted(set(names)))};"
+            " the weights before it are kept. Lower optimizer.lr, or set train.precision to bf16 or no"
         )
+    scale = work.scaler.get_scale()
     work.scaler.step(work.optimizer)
     work.scaler.update()
-    work.schedule.step()
+    skipped = work.scaler.get_scale() < scale  # fp16 overflowed: the scaler took no step, so the schedule takes none
+    if not skipped:
+        work.schedule.step()
     work.optimizer.zero_grad(set_to_none=True)
     norms = work.network.limit_norms()
-    return value, {f"max_norm/{name}": float(norm) for name, norm in norms._asdict().items()} if norms else {}
+    scalars = {f"max_norm/{name}": float(norm) for name, norm in norms._asdict().items()} if norms else {}
+    return value, {**scalars, "skipped/fp16": 1.0} if skipped else scalars
 
 
 def draw(work: Work, batch: Batch, epoch: int) -> Draws:
-    """Noise and timesteps of a batch, each picture's from its own generator; captions as tokens."""
+    """Noise and timesteps of a batch, each picture's from its own generator, and captions as tokens; on the device."""
     seed, objective = work.config.seed, work.config.objective
 
     def generator(purpose: str, picture: str) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of(seed, purpose, epoch, picture))
 
-    latents = batch.latents
-    pairs = list(zip(latents.cpu(), batch.pictures, strict=True))
+    pairs = list(zip(batch.latents, batch.pictures, strict=True))
     noise = torch.stack([draw_noise(generator("noise", name), one, objective.noise) for one, name in pairs])
     bounds = objective.min_timestep, objective.max_timestep
     timesteps = torch.stack([draw_timestep(generator("timestep", name), *bounds) for _, name in pairs])
@@ -136,9 +151,12 @@ def draw(work: Work, batch: Batch, epoch: int) -> Draws:
     if objective.perturbation:
         how = objective.perturbation, objective.perturbation_random
         more = torch.stack([draw_perturbation(generator("perturbation", name), one.shape, *how) for one, name in pairs])
-        more = more.to(latents)
+        more = more.to(work.device)
+    batch = batch.to(work.device)
     text = batch.cond or work.family.tokenize(batch.captions).to(work.device)
-    return Draws(latents, noise.to(latents), timesteps.to(work.device), batch.weights, text, batch.sizes, more)
+    return Draws(
+        batch.latents, noise.to(work.device), timesteps.to(work.device), batch.weights, text, batch.sizes, more
+    )
 
 
 def rehearse(work: Work) -> None:
@@ -146,14 +164,14 @@ def rehearse(work: Work) -> None:
     batches = work.data.batches
     areas = [len(items) * work.data.buckets[items[0]][0] * work.data.buckets[items[0]][1] for items in batches]
     largest = areas.index(max(areas))
-    batch = work.data.batch(0, largest).to(work.device)
+    batch = work.data.batch(0, largest)
     loss, _ = micro_loss(work.family, work.network, draw(work, batch, 0), work.config.objective)
     work.scaler.scale(loss).backward()
     work.optimizer.zero_grad(set_to_none=True)
     saving.try_out(work)
     width, height = work.data.buckets[batches[largest][0]]
-    peak = peak_memory(work.device) / 1e9
-    work.report.say(f"rehearsed: {len(batches[largest])} x {width}x{height}, and a save; memory so far {peak:.1f} GB")
+    peak = (peak_memory(work.device) + work.plan.memory["optimizer"]) / 1e9
+    work.report.say(f"rehearsed: {len(batches[largest])} x {width}x{height}, and a save; peak memory {peak:.1f} GB")
 
 
 def validate(work: Work, step: int) -> None:
@@ -166,10 +184,22 @@ def validate(work: Work, step: int) -> None:
         work.report.validation(step, held_out, trained)
 
 
-def due(every: Save | Sample | Validation, step: int, epoch: int | None) -> bool:
+Every = Save | Sample | Validation
+
+
+def due(every: Every, step: int, epoch: int | None) -> bool:
     """Whether something is due after a step that ends an epoch (its number) or none (None)."""
-    by_epoch = every.every_epochs is not None and epoch is not None and epoch % every.every_epochs == 0
-    return by_epoch or (every.every_steps is not None and step % every.every_steps == 0)
+    return ends_epoch(every, epoch) or (every.every_steps is not None and step % every.every_steps == 0)
+
+
+def ends_epoch(every: Every, epoch: int | None) -> bool:
+    """Whether something is due by the epoch that ends, if one does."""
+    return every.every_epochs is not None and epoch is not None and epoch % every.every_epochs == 0
+
+
+def by_itself(every: Every) -> bool:
+    """Whether something is done without being asked for."""
+    return every.every_epochs is not None or every.every_steps is not None
 
 
 def passed(since: float, minutes: float | None) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from trainer import checkpoint, places
 from trainer.config import Config
+from trainer.configio import HUB_ID
 from trainer.data.cache import Cache
 from trainer.data.dataset import Dataset
 from trainer.data.folders import Collection, collect
@@ -26,7 +28,7 @@ from trainer.families.find import find_base
 from trainer.metadata import File
 from trainer.networks.lora import LoraNetwork
 from trainer.objectives import check_prediction
-from trainer.optimizers import build, make_schedule
+from trainer.optimizers import Scaler, build, make_schedule
 from trainer.plan import Plan, make_plan, split
 from trainer.report import Report
 from trainer.runfolder import RunFolder
@@ -64,9 +66,9 @@ class Work:
     """The state to go on from."""
 
 
-def prepare(folder: RunFolder, report: Report) -> Work:
+def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = ()) -> Work:
     """Opens the pictures, counts, loads the model, encodes what is cached; InputError when something is wrong."""
-    config = folder.config()
+    config = folder.config(flags)
     saved = checkpoint.load_state(folder, report.warning)
     device = choose_device(config.train)
     use_threads(config.train.threads or (saved and saved[1]["threads"]))
@@ -77,10 +79,15 @@ def prepare(folder: RunFolder, report: Report) -> Work:
 
     plan = make_plan(config, trained, detect_base(config.model).family)
     report.say(plan.text())
+    for warning in plan.warnings:
+        folder.event("warning", step=0, text=warning)
     family = load_family(config.model, device, DTYPES[config.train.precision], config.captions, report.say)
     check_prediction(config.objective, family.prediction)
-    set_attention(family, config, report.say)
+    set_up(family, config)
     network = LoraNetwork.attach(family, config.network, config.rates, config.seed, config.train.full)
+    for part in {*family.parts} - {place.part for place in network.places.values()}:
+        if getattr(config.rates, part):
+            report.warning(f"{config.network.start_from} has no layers for the {part}: it is not trained")
     if loaded := network.loaded:
         report.say(f"{config.network.start_from}: {len(loaded.taken)} layers taken")
         if left := [*loaded.missing, *loaded.unused]:
@@ -96,12 +103,24 @@ def prepare(folder: RunFolder, report: Report) -> Work:
     data = Dataset(config, trained, family, cache)
     report.cached(len(data.latents), time.monotonic() - began)
     side = min(NATIVE[family.name], max(config.data.resolution))
-    return Work(
+    work = Work(
         folder, config, report, device, family, network, plan, trained, data,
         Checks(config, trained, held_out, family, cache), read_prompts(config.sample, side)[0], optimizer, schedule,
-        torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16"), files,
+        Scaler(device.type, enabled=config.train.precision == "fp16"), files,
         saved[1]["started"] if saved else time.time(), saved,
     )  # fmt: skip
+    make_room(work)
+    return work
+
+
+def make_room(work: Work) -> None:
+    """Takes off the GPU what the steps will not use; a sample would need it all."""
+    if not work.prompts:
+        if work.config.data.cache_latents:
+            work.family.vae.to("cpu")
+        if work.config.data.cache_text:
+            for encoder in work.family.text_encoders:
+                encoder.to("cpu")
 
 
 def open_pictures(config: Config, report: Report) -> Collection:
@@ -118,14 +137,14 @@ def open_pictures(config: Config, report: Report) -> Collection:
     return pictures
 
 
-def set_attention(family: Family, config: Config, say: Callable[[str], None]) -> None:
-    """Gradient checkpointing, attention, VAE slicing and tiling, and the memory layout that convolutions like best."""
+def set_up(family: Family, config: Config) -> None:
+    """Gradient checkpointing, the attention kernel, and the memory layout that convolutions like best."""
     if config.train.checkpointing:
         family.enable_checkpointing()
     if config.train.attention == "xformers":
         try:
             family.unet.enable_xformers_memory_efficient_attention()
-        except (ImportError, ModuleNotFoundError, ValueError) as error:
+        except (ImportError, ValueError, RuntimeError) as error:
             raise InputError(f"train.attention: xformers cannot be used here ({error}); set it to sdpa") from error
     family.unet.to(memory_format=torch.channels_last)
 
@@ -133,14 +152,19 @@ def set_attention(family: Family, config: Config, say: Callable[[str], None]) ->
 def hash_files(config: Config, cache: Cache) -> Future[tuple[File, File | None]]:
     """Names and hashes of the model files, beside the training: reading 7 GB must not delay the first step."""
 
-    def describe(path: Path) -> File:
+    def describe(name: str) -> File:
+        if HUB_ID.match(name) and not Path(name).exists():
+            return File(name)
+        path = find_base(name, lambda text: None)
         return File(path.name, checkpoint.base_hash(path) if path.is_file() else None, cache.file_hash(path))
 
-    def both() -> tuple[File, File | None]:
-        base, vae = find_base(config.model.base, lambda text: None), config.model.vae
-        return describe(base), describe(Path(vae)) if vae else None
+    def work() -> None:
+        try:
+            vae = config.model.vae
+            files.set_result((describe(config.model.base), describe(vae) if vae else None))
+        except BaseException as error:
+            files.set_exception(error)
 
-    pool = ThreadPoolExecutor(1)
-    future = pool.submit(both)
-    pool.shutdown(wait=False)
-    return future
+    files: Future[tuple[File, File | None]] = Future()
+    threading.Thread(target=work, daemon=True).start()  # a daemon, so that a training that ends early need not wait
+    return files

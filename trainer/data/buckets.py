@@ -15,10 +15,9 @@ from trainer.config import Buckets, Data
 from trainer.data.folders import Picture
 from trainer.data.pictures import MOST_PIXELS, plain
 from trainer.errors import InputError
+from trainer.families import FAMILIES
 
 Size = tuple[int, int]
-
-STEPS = {"sd15": 64, "sdxl": 32}  # a UNet halves its latent 3 or 2 times, and a latent is 1/8 of a picture
 
 
 class BucketError(InputError):
@@ -142,7 +141,7 @@ def check_buckets(data: Data, family: str) -> None:
         if width % 8 or height % 8:
             raise BucketError(f"data.resolution: {width},{height} must be multiples of 8, the step of the VAE")
         return
-    unit, at = STEPS[family], f"the resolution {width},{height}"
+    unit, at = FAMILIES[family].unit, f"the resolution {width},{height}"
     if buckets.step % unit:
         raise BucketError(
             f"data.buckets.step: {buckets.step} must be a multiple of {unit}, which the {family} UNet needs"

@@ -10,15 +10,16 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from trainer.durable import failed, read_json, tensor_chunks, write_json, write_tensors
+from trainer.durable import DiskError, failed, read_json, sweep, tensor_chunks, write_json, write_tensors
 from trainer.errors import InputError
 
 VERSION = 1
@@ -27,7 +28,10 @@ VERSION = 1
 RACE = 2.0
 """Seconds in which a file can change twice and keep its time, on the coarsest file systems."""
 
+LEFT = 3600.0
+"""Seconds after which a part of a file belongs to a process that was killed."""
 
+Name = TypeVar("Name")
 WARN = logging.getLogger(__name__).warning
 
 
@@ -47,14 +51,14 @@ def latent_key(
 ) -> str:
     """The key of a picture's latents.
 
-    digest: sha256 of the picture's bytes; vae: hash of the VAE's file with the precision it runs in, such as
-    `5ae1...:fp32`; bucket and resized: (width, height); crop: (left, top) of the bucket in the resized picture.
+    digest: sha256 of the picture's bytes; vae: fingerprint of its weights as they are in memory, precision
+    included, and how it is used; bucket and resized: (width, height); crop: (left, top) of the bucket in the resized picture.
     """
     return _key("latents", digest, vae, bucket, resized, crop, flip, interpolation, background.lower())
 
 
 def text_key(caption: str, text_encoder: str, clip_skip: int | None, max_tokens: int, weighted: bool) -> str:
-    """The key of a caption's conditioning; text_encoder: hash of its file(s), with the precision."""
+    """The key of a caption's conditioning; text_encoder: fingerprint of their weights in memory."""
     return _key("text", caption, text_encoder, clip_skip, max_tokens, weighted)
 
 
@@ -105,9 +109,11 @@ class Cache:
             raise failed(path, error) from error
         write_tensors(path, tensors, {"sha256": _digest(key, tensors)})
 
-    def missing(self, keys: Iterable[str]) -> list[str]:
-        """The keys that nothing good is kept under, each once, in their order. Reads every file whole."""
-        return [key for key in dict.fromkeys(keys) if self.get(key) is None]
+    def sweep(self) -> None:
+        """Removes what killed processes left, by its age; others may be writing now."""
+        for folder in (self.folder, *self.folder.glob("[0-9a-f][0-9a-f]")):
+            with suppress(OSError):  # another process was faster, or the folder cannot be written to
+                sweep(folder, LEFT)
 
     def file_hash(self, path: Path) -> str:
         """The sha256 of a model's file, or one hash of a model folder's names and files.
@@ -124,9 +130,11 @@ class Cache:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if time.time() - stat.st_mtime > RACE:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # read again, for another process may have added its own; if both write now, one is hashed once more later
-            write_json(self.folder / "hashes.json", {**self._hashes(), name: [stat.st_size, stat.st_mtime_ns, digest]})
+            with suppress(OSError, DiskError):  # it only saves time: on a read-only or full disk each is hashed again
+                self.folder.mkdir(parents=True, exist_ok=True)
+                entry = [stat.st_size, stat.st_mtime_ns, digest]
+                # read again, for another process may have added its own; if both write now, one is hashed once more
+                write_json(self.folder / "hashes.json", {**self._hashes(), name: entry})
         return digest
 
     def _hashes(self) -> dict[str, list[Any]]:
@@ -138,20 +146,23 @@ class Cache:
 
 def fill(
     cache: Cache,
-    wanted: Sequence[tuple[str, Callable[[], Mapping[str, Tensor]]]],
-    progress: Callable[[int, int], None] | None = None,
-) -> int:
-    """Makes and keeps what the cache lacks, under a progress bar, and gives how many that were.
+    keys: Mapping[Name, str],
+    make: Callable[[list[Name]], Iterable[tuple[Name, Mapping[str, Tensor]]]],
+    what: str = "caching",
+) -> dict[Name, dict[str, Tensor]]:
+    """The tensors of all keys: from the cache, or made under a progress bar and kept. Each file is read once.
 
-    wanted: keys, and what makes the tensors of each; progress: called with (made, to be made).
+    keys: by whatever name the caller has for them; make: gives name and tensors of those that the cache lacks, in any
+    order, and may stop early.
     """
-    make = dict(wanted)
-    lacking = cache.missing(make)
-    for done, key in enumerate(tqdm(lacking, "caching", disable=not lacking), 1):
-        cache.put(key, make[key]())
-        if progress:
-            progress(done, len(lacking))
-    return len(lacking)
+    found = {name: kept for name, key in keys.items() if (kept := cache.get(key)) is not None}
+    if not (lacking := [name for name in keys if name not in found]):
+        return found
+    cache.sweep()
+    for name, tensors in tqdm(make(lacking), what, len(lacking)):
+        cache.put(keys[name], tensors)
+        found[name] = dict(tensors)
+    return found
 
 
 def _digest(key: str, tensors: Mapping[str, Tensor]) -> str:

@@ -11,16 +11,14 @@ import hashlib
 import io
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trainer.config import Config, Data
 from trainer.data.buckets import Placement, Size, crop_box, place_all, sdxl_crop
@@ -32,7 +30,6 @@ from trainer.data.pictures import PictureError, color_augment, pixels, plain, re
 from trainer.draws import dice
 from trainer.families.base import Conditioning, Family, Sizes
 
-Progress = Callable[[int, int], None]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -75,18 +72,11 @@ class Shot(NamedTuple):
 class Dataset:
     """All batches of a training. `len` is the number of batches in an epoch."""
 
-    def __init__(
-        self,
-        config: Config,
-        collection: Collection,
-        family: Family,
-        cache: Cache,
-        progress: Progress | None = None,
-    ) -> None:
+    def __init__(self, config: Config, collection: Collection, family: Family, cache: Cache) -> None:
         """Encodes what is to be cached and not yet in `cache`, which takes the VAE and the text encoders.
 
-        progress: called with (encoded, to be encoded). Cached latents stay in memory: 64 KB a picture of 512 x 512, and
-        twice that when it is mirrored too. Raises BucketError, PictureError, and what the cache raises.
+        Cached latents stay in memory: 64 KB a picture of 512 x 512, and twice that when it is mirrored too. Raises
+        BucketError, PictureError, and what the cache raises.
         """
         self.config, self.family, self.pictures = config, family, collection.pictures
         self.placements = place_all(self.pictures, config.data)
@@ -100,9 +90,9 @@ class Dataset:
         self.latents: dict[Shot, Tensor] = {}
         self.cond: dict[str, Conditioning] = {}
         if config.data.cache_latents:
-            self.latents = self.encode_all(cache, progress)
+            self.latents = self.encode_all(cache)
         if config.data.cache_text:
-            self.cond = self.read_all(cache, progress)
+            self.cond = self.read_all(cache)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -166,9 +156,9 @@ class Dataset:
         }
         return self.ahead.pop((epoch, index)).result()
 
-    def encode_all(self, cache: Cache, progress: Progress | None) -> dict[Shot, Tensor]:
+    def encode_all(self, cache: Cache) -> dict[Shot, Tensor]:
         """Latents [4, h, w] of every picture and, if asked for, of its mirror: from the cache, or made and kept."""
-        data, model = self.config.data, self.config.model
+        data, model, precision = self.config.data, self.config.model, self.family.vae.dtype
         vae = f"{fingerprint(self.family.vae)}:{self.family.latent_scale}{':tiled' * model.vae_tiling}"
         keys: dict[Shot, str] = {}
         for i in sorted({item.picture for item in self.items}):
@@ -178,39 +168,40 @@ class Dataset:
                 key = latent_key(picture.digest, vae, *place, crop, flipped, data.interpolation, data.background)
                 keys[Shot(picture, place, crop, flipped)] = key
 
-        found = {shot: kept["latents"] for shot, key in keys.items() if (kept := cache.get(key))}
-        lacking: defaultdict[Size, list[Shot]] = defaultdict(list)
-        for shot in keys:
-            if shot not in found:
-                lacking[shot.placement.bucket].append(shot)
-        size = model.vae_batch
-        groups = [shots[i : i + size] for shots in lacking.values() for i in range(0, len(shots), size)]
-        loaded = run_ahead(lambda shots: load(shots, data), groups, data.workers)
-        with tqdm(total=len(keys) - len(found), desc="caching latents", disable=not groups) as bar:
-            for group, images in zip(groups, loaded, strict=True):
-                for shot, latents in zip(group, encode(self.family, images), strict=True):
-                    cache.put(keys[shot], {"latents": latents})
-                    found[shot] = latents
-                bar.update(len(group))
-                if progress:
-                    progress(int(bar.n), int(bar.total))
-        return found
+        def make(lacking: Sequence[Shot]) -> Iterator[tuple[Shot, Mapping[str, Tensor]]]:
+            groups = grouped(lacking, model.vae_batch)
+            for group, images in zip(groups, run_ahead(lambda g: load(g, data), groups, data.workers), strict=True):
+                latents = encode(self.family, images)
+                if self.family.vae.dtype != precision:  # it overflowed in fp16: the keys are not those of its weights
+                    return
+                yield from ((shot, {"latents": one}) for shot, one in zip(group, latents, strict=True))
+
+        kept = fill(cache, keys, make, "caching latents")
+        if self.family.vae.dtype != precision:
+            return self.encode_all(cache)
+        return {shot: tensors["latents"] for shot, tensors in kept.items()}
 
     @torch.no_grad()
-    def read_all(self, cache: Cache, progress: Progress | None) -> dict[str, Conditioning]:
+    def read_all(self, cache: Cache) -> dict[str, Conditioning]:
         """What every caption is encoded to, [1, ...] each: from the cache, or made and kept."""
         options, family = self.config.captions, self.family
         encoders = ":".join(fingerprint(encoder) for encoder in family.text_encoders)
         how = (encoders, self.config.model.clip_skip, options.max_tokens, options.weighted)
-        keys = {
-            caption: text_key(caption, *how) for caption in sorted({self.caption(item, 0, 0) for item in self.items})
-        }
+        captions = sorted({self.caption(item, 0, 0) for item in self.items})
 
-        def read(caption: str) -> Conditioning:
-            return {name: tensor.cpu() for name, tensor in family.encode_text([caption]).items()}
+        def make(lacking: Sequence[str]) -> Iterator[tuple[str, Conditioning]]:
+            for caption in lacking:
+                yield caption, {name: tensor.cpu() for name, tensor in family.encode_text([caption]).items()}
 
-        fill(cache, [(key, partial(read, caption)) for caption, key in keys.items()], progress)
-        return {caption: cache.get(key) or read(caption) for caption, key in keys.items()}
+        return fill(cache, {caption: text_key(caption, *how) for caption in captions}, make, "caching captions")
+
+
+def grouped(shots: Iterable[Shot], size: int) -> list[list[Shot]]:
+    """Shots of one bucket together, at most `size` of them."""
+    buckets: defaultdict[Size, list[Shot]] = defaultdict(list)
+    for shot in shots:
+        buckets[shot.placement.bucket].append(shot)
+    return [alike[i : i + size] for alike in buckets.values() for i in range(0, len(alike), size)]
 
 
 def load(shots: Sequence[Shot], data: Data) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,13 +14,87 @@ if TYPE_CHECKING:
     from trainer.families.base import Family
     from trainer.families.latent import Say
 
-FAMILIES = {"sd15": "trainer.families.sd15:SD15", "sdxl": "trainer.families.sdxl:SDXL"}
-"""Where each family's class is; the names are those of the schema."""
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters of a model and of a LoRA of rank 1 on it, and the bytes in bf16 that a step keeps for its gradients.
+
+    lora: attention blocks; around: the linear and 1x1 layers that `conv_rank` brings in; conv: the 3x3 ones.
+    kept: a pixel of the picture; kept_less: the same with checkpointing; text_kept: a chunk of 75 tokens.
+    Parameters are counted exactly. What is kept was measured at 512 (SD1.5) and 1024 pixels (SDXL) with memory-saving
+    attention: the saved tensors of one step.
+    """
+
+    unet: int
+    vae: int
+    text: tuple[int, ...]
+    lora: int
+    around: int
+    conv: int
+    text_lora: tuple[int, ...]
+    kept: int
+    kept_less: int
+    text_kept: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a family before a model is loaded."""
+
+    path: str
+    """Module and name of the class that fulfils `Family`."""
+    title: str
+    """Its name for people."""
+    side: int
+    """Side in pixels of the pictures that it was made for."""
+    unit: int
+    """Pixels that a bucket's sides are multiples of: 8 for the VAE, doubled each time that the U-Net halves."""
+    versions: Mapping[str, str]
+    """What sd-scripts calls it in `ss_base_model_version`, by prediction."""
+    architecture: str
+    """`modelspec.architecture`."""
+    code: str
+    """`modelspec.implementation`."""
+    counts: Counts
+    """For the estimate of memory."""
+
+
+FAMILIES = {
+    "sd15": Kind(
+        path="trainer.families.sd15:SD15",
+        title="Stable Diffusion 1.5",
+        side=512,
+        unit=64,
+        versions={"epsilon": "sd_v1", "v": "sd_v1_v"},
+        architecture="stable-diffusion-v1",
+        code="diffusers",
+        counts=Counts(
+            *(859_520_964, 83_653_863, (123_060_480,)),
+            *(423_936, 82_880, 544_000, (165_888,)),
+            *(3_586, 610, (26_000_000,)),
+        ),
+    ),
+    "sdxl": Kind(
+        path="trainer.families.sdxl:SDXL",
+        title="SDXL",
+        side=1024,
+        unit=32,
+        versions={"epsilon": "sdxl_base_v1-0", "v": "sdxl_base_v1-0"},
+        architecture="stable-diffusion-xl-v1-base",
+        code="https://github.com/Stability-AI/generative-models",
+        counts=Counts(
+            *(2_567_463_684, 83_653_863, (123_060_480, 694_659_840)),
+            *(2_659_840, 58_560, 355_840, (165_888, 737_280)),
+            *(6_466, 553, (26_000_000, 91_000_000)),
+        ),
+    ),
+}
+"""Every family, by the names of the schema."""
 
 
 def family_class(name: str) -> Any:
     """The class of a family, imported when it is needed."""
-    module, _, kind = FAMILIES[name].partition(":")
+    module, _, kind = FAMILIES[name].path.partition(":")
     return getattr(importlib.import_module(module), kind)
 
 

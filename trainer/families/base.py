@@ -1,6 +1,6 @@
 """What the engine knows of a model family: how it encodes, how it adds noise, how it predicts. Nothing else differs.
 
-A new family is one file that fulfils `Family`, a line in FAMILIES, a word in the schema, a builder in tests/tiny.py.
+A new family is one file that fulfils `Family`, a record in FAMILIES, a word in the schema, a builder in tests/tiny.py.
 """
 
 from __future__ import annotations
@@ -68,6 +68,14 @@ class Family(Protocol):
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Scaled latents [B, 4, H / 8, W / 8], the posterior's mean, for pixels [B, 3, H, W] in -1..1."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] in about -1..1 for scaled latents [B, 4, H / 8, W / 8]."""
+        ...
+
+    def count_tokens(self, caption: str) -> int:
+        """How many tokens a caption has; those beyond `captions.max_tokens` are cut."""
         ...
 
     def tokenize(self, captions: Sequence[str]) -> Tokens:

@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 from trainer.config import Model
 from trainer.errors import InputError
+from trainer.families import FAMILIES
 from trainer.families.find import find_base
 from trainer.families.header import ModelError, kind_of, pickle_names, read_header
 
 FamilyName = Literal["sd15", "sdxl"]
 Prediction = Literal["epsilon", "v"]
 CONFIG_KEY = "likeness_model"
-TITLES: dict[str, str] = {"sd15": "Stable Diffusion 1.5", "sdxl": "SDXL"}
 SUPPORTED = "Choose an SD1.5 or SDXL base model"
 
 _UNET = "model.diffusion_model."
@@ -74,7 +74,7 @@ class Detected:
     def title(self) -> str:
         """A line for people: "SDXL, v-prediction, zero terminal SNR"."""
         signs = ["v-prediction"] * (self.prediction == "v") + ["zero terminal SNR"] * self.zero_terminal_snr
-        return ", ".join([TITLES[self.family], *signs])
+        return ", ".join([FAMILIES[self.family].title, *signs])
 
 
 def detect_base(model: Model) -> Detected:
@@ -87,7 +87,7 @@ def detect_base(model: Model) -> Detected:
 def settle(found: Detected, model: Model) -> Detected:
     """What was detected, where the config does not say otherwise; raises InputError when the family is another."""
     if model.family not in ("auto", found.family):
-        raise InputError(f"model.family: {model.family}, but {model.base} is {TITLES[found.family]}; set it to auto")
+        raise InputError(f"model.family: {model.family}, but {model.base} is {FAMILIES[found.family].title}; set it to auto")
     prediction = found.prediction if model.prediction == "auto" else model.prediction
     zero_snr = found.zero_terminal_snr if model.zero_terminal_snr is None else model.zero_terminal_snr
     signs = []
@@ -128,7 +128,7 @@ def classify(path: Path, shapes: Mapping[str, Sequence[int]], metadata: Mapping[
     if found != width and not config:
         raise ModelError(
             path,
-            f"has the parts of {TITLES[family]} but reads texts of width {found}, not {width}",
+            f"has the parts of {FAMILIES[family].title} but reads texts of width {found}, not {width}",
             f"{SUPPORTED}; a model of another size must carry its configuration in the header key {CONFIG_KEY}.",
         )
     text_encoder = "conditioner.embedders.1" if sdxl else "cond_stage_model.transformer"

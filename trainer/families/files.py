@@ -9,16 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainer.durable import DTYPES
 from trainer.families.header import ModelError, is_zip, kind_of, read_header
 
 Tensors = Mapping[str, Tensor]
 
-DTYPES = {
-    "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "F8_E5M2": torch.float8_e5m2,
-    "F8_E4M3": torch.float8_e4m3fn, "I16": torch.int16, "U16": torch.uint16, "F16": torch.float16,
-    "BF16": torch.bfloat16, "I32": torch.int32, "U32": torch.uint32, "F32": torch.float32, "I64": torch.int64,
-    "U64": torch.uint64, "F64": torch.float64,
-}  # fmt: skip
+KINDS = {word: getattr(torch, name) for name, word in DTYPES.items()}
+"""Types by the words of a safetensors header."""
 
 
 class SafetensorsFile(Tensors):
@@ -35,7 +32,7 @@ class SafetensorsFile(Tensors):
     def __getitem__(self, name: str) -> Tensor:
         entry = self.header.tensors[name]
         raw = np.fromfile(self.path, np.uint8, entry.stop - entry.start, offset=entry.start)
-        return torch.from_numpy(raw).view(DTYPES[entry.dtype]).reshape(entry.shape)
+        return torch.from_numpy(raw).view(KINDS[entry.dtype]).reshape(entry.shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.header.tensors)

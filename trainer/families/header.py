@@ -8,20 +8,20 @@ from __future__ import annotations
 import json
 import math
 import pickletools
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from trainer.durable import DTYPES
 from trainer.errors import InputError
 
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors library
 LARGEST_PICKLE = 16_000_000  # of the part that names the tensors, without their numbers; SD1.5 has 0.3 MB
-BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
-    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
-}  # fmt: skip
+BYTES = {word: int(bits[0]) // 8 if (bits := re.search(r"\d+", word)) else 1 for word in DTYPES.values()}
+"""Bytes of a number by the words of a header, which say its bits; BOOL says none."""
 
 
 class ModelError(InputError):

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from trainer.families.base import Conditioning, Tokens
 from trainer.families.detect import FamilyName, Prediction
-from trainer.families.text import END, load_tokenizer, tokenize
+from trainer.families.text import END, load_tokenizer, number_caption, tokenize
 from trainer.objectives import add_noise, velocity, zero_terminal_snr
 
 Say = Callable[[str], None]
@@ -75,19 +75,26 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Scaled latents [B, 4, H / 8, W / 8] for pixels [B, 3, H, W] in -1..1: the posterior's mean, no draw.
+        """Scaled latents [B, 4, H / 8, W / 8] for pixels [B, 3, H, W] in -1..1: the posterior's mean, no draw."""
+        return self._by_vae(lambda x: self.vae.encode(x).latent_dist.mean, pixels) * self.latent_scale
 
-        SDXL's own VAE overflows in fp16: it is then turned to fp32 for good, and the pictures are encoded again.
-        """
-        latents = self._encode(pixels)
-        if self.vae.dtype == torch.float16 and not torch.isfinite(latents).all():
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] in about -1..1 for scaled latents [B, 4, H / 8, W / 8]."""
+        return self._by_vae(lambda x: self.vae.decode(x).sample, latents / self.latent_scale)
+
+    def _by_vae(self, work: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+        """What the VAE makes of something; SDXL's own overflows in fp16: it then goes on in fp32 for good."""
+        made = work(given.to(self.vae.device, self.vae.dtype))
+        if self.vae.dtype == torch.float16 and given.isfinite().all() and not made.isfinite().all():
             self.settings.say("The VAE gave NaN in fp16 and goes on in fp32; model.vae_precision fp32 starts it so.")
             self.vae.to(dtype=torch.float32)
-            latents = self._encode(pixels)
-        return latents * self.latent_scale
+            made = work(given.to(self.vae.device, self.vae.dtype))
+        return made
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        return self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mean
+    def count_tokens(self, caption: str) -> int:
+        """How many tokens a caption has, begin and end not counted; those beyond `captions.max_tokens` are cut."""
+        return len(number_caption(self.tokenizers[0], caption, self.settings.weighted)[0])
 
     def tokenize(self, captions: Sequence[str]) -> Tokens:
         """Captions as token ids, cut into chunks of 75; tensors on the CPU."""

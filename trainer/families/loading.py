@@ -29,6 +29,8 @@ from trainer.families.latent import Part, Say, Settings
 from trainer.layout import VAE, from_original, vae_keys
 
 SHIPPED = Path(__file__).parent / "shipped"
+Place = tuple[torch.device, torch.dtype]
+"""Where a part goes, and its precision."""
 
 # What real files hold beside the model: noise tables, counters, EMA twins, training losses, markers.
 _EXTRAS = re.compile(
@@ -52,14 +54,15 @@ def load(model: Model, device: torch.device, dtype: torch.dtype, text: Captions,
     kind = family_class(found.family)
     layout: dict[str, Part] = {name: part for name, part in kind.LAYOUT.items() if not (model.vae and name == "vae")}
     configs = {name: _config(path, found, name) for name in kind.LAYOUT}
-    if found.layout == "diffusers":
-        modules = {name: _from_folder(path, name, part, dtype) for name, part in layout.items()}
-    else:
-        modules = _from_file(path, layout, configs, (device, dtype), say)
-    if model.vae:
-        modules["vae"] = _separate_vae(model.vae, kind.LAYOUT["vae"], configs["vae"], (device, dtype))
+    dtypes = dict.fromkeys(kind.LAYOUT, dtype)
     if model.vae_precision == "fp32":
-        modules["vae"].to(dtype=torch.float32)
+        dtypes["vae"] = torch.float32
+    if found.layout == "diffusers":
+        modules = {name: _from_folder(path, name, part, dtypes[name]) for name, part in layout.items()}
+    else:
+        modules = _from_file(path, layout, configs, {name: (device, dtypes[name]) for name in layout}, say)
+    if model.vae:
+        modules["vae"] = _separate_vae(model.vae, kind.LAYOUT["vae"], configs["vae"], (device, dtypes["vae"]))
     for module in modules.values():
         module.to(device).eval().requires_grad_(False)
     vae: Any = modules["vae"]
@@ -85,7 +88,7 @@ def _from_file(
     path: Path,
     layout: Mapping[str, Part],
     configs: Mapping[str, Mapping[str, Any]],
-    place: tuple[torch.device, torch.dtype],
+    places: Mapping[str, Place],
     say: Say,
 ) -> dict[str, nn.Module]:
     """The modules out of a single file in the original layout."""
@@ -95,7 +98,7 @@ def _from_file(
     for name, part in layout.items():
         module = _empty(path, part, configs[name])
         keys = part.keys(module.state_dict())
-        modules[name] = fill(path, module, keys, tensors, place)
+        modules[name] = fill(path, module, keys, tensors, places[name])
         used.update(keys.values())
     left = [name for name in tensors if name not in used and not _EXTRAS.fullmatch(name)]
     left = left if "vae" in layout else [name for name in left if not name.startswith(VAE)]
@@ -110,7 +113,7 @@ def fill(
     module: nn.Module,
     keys: Mapping[str, str],
     tensors: Tensors,
-    place: tuple[torch.device, torch.dtype],
+    place: Place,
 ) -> nn.Module:
     """Gives every parameter of an empty module its tensor, cast as it is read; `keys` says where each one lies."""
     device, dtype = place
@@ -161,9 +164,7 @@ def _from_folder(path: Path, name: str, part: Part, dtype: torch.dtype) -> nn.Mo
     return module
 
 
-def _separate_vae(
-    name: str, part: Part, config: Mapping[str, Any], place: tuple[torch.device, torch.dtype]
-) -> nn.Module:
+def _separate_vae(name: str, part: Part, config: Mapping[str, Any], place: Place) -> nn.Module:
     """A VAE of its own: a diffusers folder, or a file in the original or the diffusers layout, prefixed or not."""
     path = Path(name).expanduser()
     if not path.exists():
