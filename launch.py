@@ -1,8 +1,8 @@
 """Start Likeness.
 
     python launch.py                    train the demo (until the page is here) and say where its LoRA is
-    python launch.py train CONFIG ...   a tool of the engine: train, config, sample, caption, images,
-                                        compare, inspect, lora, model; --help after it shows its options
+    python launch.py train CONFIG ...   train, or go on with --resume; --help after it shows its options
+    python launch.py config CONFIG ...  check a config, open its pictures, and print what it would do
     python launch.py test [...]         ruff, pyrefly, then pytest; what follows goes to pytest
     python launch.py --check            what this machine has and which PyTorch fits; changes nothing
     python launch.py --help             this text
@@ -32,7 +32,7 @@ from trainer.launcher.venv import Venv
 ROOT = Path(__file__).resolve().parent
 VENV = Venv(ROOT)
 OLDEST_PYTHON = (3, 11)
-WORDS = ("train", "config", "sample", "caption", "images", "compare", "inspect", "lora", "model")
+WORDS = ("train", "config")
 CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyrefly", "check"])
 # -P: a torch.py or trainer/ that lies in the current folder (among downloaded pictures, say) is not imported.
 MODULE = [str(VENV.python), "-P", "-m"]

@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from trainer.config import Captions, Data
+from trainer.data import cache as cache_module
 from trainer.data.cache import Cache, CacheError, fill, latent_key, text_key
 from trainer.data.folders import collect
 from trainer.durable import DiskError
 
 ROOT = Path(__file__).parents[1]
+HASHES_PART = "hashes.json.0a1b2c3d.part"
 LATENTS = {
     **{"digest": "d1", "vae": "v1:fp32", "bucket": (512, 768), "resized": (520, 768), "crop": (4, 0)},
     **{"flip": False, "interpolation": "auto", "background": "#ffffff"},
@@ -99,18 +102,18 @@ def encoded(folder: Path, cache: Cache, vae: str = "v", flip: bool = False, side
     """What a training would encode: the pictures whose latents the cache does not have."""
     made: list[str] = []
 
-    def maker(name: str) -> Any:
-        return lambda: made.append(name) or tensors(len(name))
+    def make(lacking: list[tuple[str, bool]]) -> Iterator[tuple[tuple[str, bool], dict[str, Tensor]]]:
+        for name, turned in lacking:
+            made.append(name)
+            yield (name, turned), tensors(len(name))
 
-    wanted = [
-        (
-            latent_key(p.digest, vae, (side, side), (side, side), (crop, 0), turned, "auto", "#ffffff"),
-            maker(p.path.name),
-        )
+    size = side, side
+    keys = {
+        (p.path.name, turned): latent_key(p.digest, vae, size, size, (crop, 0), turned, "auto", "#ffffff")
         for p in collect(Data(images=str(folder)), Captions()).pictures
         for turned in ((False, True) if flip else (False,))
-    ]
-    assert fill(cache, wanted) == len(made)
+    }
+    assert fill(cache, keys, make).keys() == keys.keys()
     return made
 
 
@@ -136,13 +139,44 @@ def test_only_what_changed_is_encoded_again(tmp_path: Path) -> None:
     assert encoded(root, cache) == []
 
 
-def test_one_key_is_made_once_and_progress_is_told(tmp_path: Path) -> None:
-    made: list[int] = []
-    seen: list[tuple[int, int]] = []
-    wanted = [(key * 64, lambda: made.append(1) or tensors()) for key in "abab"]
-    assert fill(Cache(tmp_path), wanted, lambda done, total: seen.append((done, total))) == 2
-    assert len(made) == 2 and seen == [(1, 2), (2, 2)]
-    assert fill(Cache(tmp_path), wanted) == 0 and fill(Cache(tmp_path), []) == 0
+def test_filling_gives_what_was_kept_and_what_is_made_in_any_order(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def make(lacking: list[str]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        asked.append(lacking)
+        yield from ((name, tensors(ord(name))) for name in reversed(lacking))
+
+    keys = {name: name * 64 for name in "abc"}
+    Cache(tmp_path).put(keys["b"], tensors(ord("b")))
+    for _ in range(2):
+        found = fill(Cache(tmp_path), keys, make)
+        assert found.keys() == keys.keys() and all(same(found[name], tensors(ord(name))) for name in keys)
+    assert asked == [["a", "c"]] and fill(Cache(tmp_path), {}, make) == {}
+
+
+def test_a_maker_may_stop_early(tmp_path: Path) -> None:
+    found = fill(Cache(tmp_path), {"a": "a" * 64, "b": "b" * 64}, lambda lacking: [(lacking[0], tensors())])
+    assert found.keys() == {"a"} and Cache(tmp_path).get("b" * 64) is None
+
+
+def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    real = cache_module.safe_open
+    Cache(tmp_path).put("a" * 64, tensors())
+    monkeypatch.setattr(cache_module, "safe_open", lambda *args: read.append(args) or real(*args))
+    fill(Cache(tmp_path), {"a": "a" * 64}, lambda lacking: [])
+    assert len(read) == 1
+
+
+def test_leftovers_of_killed_processes_go_and_those_of_others_stay(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    killed = [old(tmp_path / place, b"half", 7200) for place in ("ab/x.safetensors.0a1b2c3d.part", HASHES_PART)]
+    stay = [
+        old(tmp_path / "ab/y.safetensors.0a1b2c3d.part", b"half", 60),
+        old(tmp_path / "ab/z.safetensors", b"", 7200),
+    ]
+    fill(cache, {"a": "a" * 64}, lambda lacking: [(lacking[0], tensors())])
+    assert not any(path.exists() for path in killed) and all(path.exists() for path in stay)
 
 
 def damaged(data: bytes) -> dict[str, bytes]:
@@ -167,7 +201,7 @@ def test_a_damaged_file_is_made_again_and_said(tmp_path: Path) -> None:
         cache.path(key).write_bytes(bad)
         assert cache.get(key) is None, name
         assert len(said) == 1 and str(cache.path(key)) in said.pop()
-        assert fill(cache, [(key, tensors)]) == 1
+        assert same(fill(cache, {"a": key}, lambda lacking: [("a", tensors())])["a"], tensors())
         said.clear()
         assert cache.path(key).read_bytes() == data
     assert same(cache.get(key), tensors())
@@ -209,13 +243,17 @@ import sys, torch
 from pathlib import Path
 from trainer.data.cache import Cache, fill
 torch.set_num_threads(1)
-def make(i):
-    return lambda: {"latents": torch.full((4, 32, 32), float(i))}
+made = []
+def make(lacking):
+    for i in lacking:
+        made.append(i)
+        yield i, {"latents": torch.full((4, 32, 32), float(i))}
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 cache = Cache(folder / "cache")
 for path in sorted(folder.glob("*.bin")):
     cache.file_hash(path)
-print(fill(cache, [(f"{i:064x}", make(i)) for i in range(count)]))
+fill(cache, {i: f"{i:064x}" for i in range(count)}, make)
+print(len(made))
 """
 
 
@@ -254,15 +292,15 @@ def test_a_killed_filling_goes_on_where_it_was(tmp_path: Path) -> None:
     assert process.returncode == -9
     before = kept(tmp_path, 8)
     assert 0 < sum(before) < 8
-    wanted = [(f"{i:064x}", lambda i=i: {"latents": torch.full((4, 32, 32), float(i))}) for i in range(8)]
-    assert fill(Cache(tmp_path / "cache"), wanted) == 8 - sum(before)
+    out, _ = filler(tmp_path, 8).communicate(timeout=120)
+    assert int(out) == 8 - sum(before)
     assert all(kept(tmp_path, 8))
 
 
-def old(path: Path, data: bytes) -> Path:
+def old(path: Path, data: bytes, seconds: float = 100) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    os.utime(path, (time.time() - 100, time.time() - 100))
+    os.utime(path, (time.time() - seconds, time.time() - seconds))
     return path
 
 
@@ -280,6 +318,16 @@ def test_a_model_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: py
     (tmp_path / "cache" / "hashes.json").write_text('{"torn')
     assert cache.file_hash(model) and len(read) == 4
     assert json.loads((tmp_path / "cache" / "hashes.json").read_text())
+
+
+def test_a_hash_is_given_where_nothing_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = old(tmp_path / "model.safetensors", b"weights")
+    wanted = hashlib.sha256(b"weights").hexdigest()
+    (tmp_path / "file").write_text("")
+    assert Cache(tmp_path / "file").file_hash(model) == wanted
+    monkeypatch.setenv("LIKENESS_FAULT", "write:1:EROFS")
+    monkeypatch.setattr("trainer.durable._calls", Counter())
+    assert Cache(tmp_path / "cache").file_hash(model) == wanted and not list((tmp_path / "cache").iterdir())
 
 
 def test_a_file_that_may_still_be_written_is_not_trusted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer import configio, places
-from trainer.config import Config, Lion, Lora, Polynomial
+from trainer.config import Config, Cosine, Lion, Lora, Polynomial
 from trainer.configio import ConfigError
+from trainer.data.folders import FolderError, collect
 
 NAMES = Path(__file__).parent / "golden" / "options.txt"
 
@@ -61,6 +63,41 @@ def test_relative_paths_count_from_the_file_and_built_in_names_stay(tmp_path: Pa
     assert configio.load(write(tmp_path, {})).model.base == "pocket"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there it is a path like any other")
+@pytest.mark.parametrize("path", ["C:\\pics\\img", "d:/pics", "\\\\server\\pics"])
+def test_a_windows_path_is_left_for_its_reader_to_refuse(path: str, tmp_path: Path) -> None:
+    config = configio.load(write(tmp_path, {"data": {"images": path}, "model": {"base": path}}))
+    assert (config.data.images, config.model.base) == (path, path)
+    with pytest.raises(FolderError, match="a path of a Windows machine" if ":" in path else "does not exist"):
+        collect(config.data, config.captions)
+
+
+def test_a_built_in_name_is_one_only_where_it_is_built_in(tmp_path: Path) -> None:
+    tree = {
+        "model": {"base": "pocket", "vae": "pocket"},
+        "data": {"images": "zk9", "reg": "zk9"},
+        "validation": {"folder": "zk9"},
+        "output": {"folder": "zk9"},
+    }
+    config = configio.load(write(tmp_path, tree))
+    assert (config.model.base, config.data.images, config.data.reg) == ("pocket", "zk9", "zk9")
+    assert config.validation.folder == "zk9"
+    assert (config.model.vae, config.output.folder) == (str(tmp_path / "pocket"), str(tmp_path / "zk9"))
+
+
+def test_flags_are_text_where_the_option_is_text(tmp_path: Path) -> None:
+    flags = ["output.name=2024", "output.comment=true", "output.title=null", 'output.author="x"', "model.vae=null"]
+    config = configio.load(write(tmp_path, {}), [*flags, "schedule.warmup=20", "train.clip=null"])
+    output = config.output
+    assert (output.name, output.comment, output.title, output.author) == ("2024", "true", "null", "x")
+    assert (config.model.vae, config.schedule, config.train.clip) == (None, Cosine(warmup=20), None)
+
+
+def test_flags_that_are_paths() -> None:
+    assert configio.is_path("model.base=/x=y") and configio.is_path("output.folder=x")
+    assert not configio.is_path("output.name=x") and not configio.is_path("model=x")
+
+
 WRONG: dict[str, tuple[Any, str]] = {
     "typo": ({"optimizer": {"lrr": 1}}, "optimizer.lrr: no such option; did you mean optimizer.lr?"),
     "typo of a part": ({"trian": {}}, "trian: no such option; did you mean train?"),
@@ -72,12 +109,13 @@ WRONG: dict[str, tuple[Any, str]] = {
     "file name": ({"output": {"name": "../x"}}, "cannot be a file name"),
     "device name": ({"output": {"name": "NUL"}}, "cannot be a file name"),
     "warm-up": ({"schedule": {"type": "linear", "warmup": "ten"}}, "neither a number of steps nor a share"),
-    "text cache": ({"data": {"cache_text": True}}, "cache_text needs text encoders that are not trained"),
+    "text cache": ({"data": {"cache_text": True}, "captions": {"shuffle": True}}, "captions that do not vary"),
     "moving picture": ({"data": {"crop": "random"}}, "crop=random changes a picture at each use"),
     "nothing trained": (
-        {"rates": {"unet": None, "text_encoder": 0, "text_encoder_2": None}},
+        {"rates": {"unet": None, "text_encoder": None, "text_encoder_2": None}},
         "nothing would be trained",
     ),
+    "rate": ({"rates": {"text_encoder": 0}}, "rates.text_encoder: 0: greater than 0"),
     "schedule": ({"schedule": {"type": "adafactor"}}, "belong together"),
     "not finite": ('{"optimizer": {"lr": NaN}}', "NaN is not a number"),
     "too large": ('{"optimizer": {"lr": 1e999}}', "optimizer.lr"),
@@ -87,7 +125,12 @@ WRONG: dict[str, tuple[Any, str]] = {
     "deep": ("[" * 100_000, "nested too deeply"),
     "digits": ('{"seed": ' + "1" * 5000 + "}", "4300"),
     "future": ({"version": 99}, "version 99 is not known"),
-    "kohya": ({"train_data_dir": "x", "network_dim": 8}, "a kohya_ss file"),
+    "kohya": ({"train_data_dir": "x", "network_dim": 8}, "docs/options.md"),
+    "path of a stranger": (
+        {"data": {"images": "~nobody-here/img"}},
+        "data.images: '~nobody-here/img' cannot be a path",
+    ),
+    "path with a NUL": ({"model": {"vae": "a\0b"}}, "model.vae: 'a\\x00b' cannot be a path"),
 }
 
 
@@ -97,7 +140,7 @@ def test_what_is_wrong_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         configio.load(write(tmp_path, tree))
     assert message in str(caught.value)
-    assert "config.json" in str(caught.value)
+    assert "config.json" in str(caught.value) or "cannot be a path" in message
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

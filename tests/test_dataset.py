@@ -245,13 +245,28 @@ def test_latents_that_are_no_numbers_are_refused(folder: Path, tmp_path: Path) -
         dataset(folder, broken, tmp_path)
 
 
-def test_progress_counts_what_is_made(folder: Path, family: Family, tmp_path: Path) -> None:
-    config = make_config(folder, data={"flip": True})
-    collection = collect(config.data, config.captions)
-    for expected in ([(done, 10) for done in range(1, 11)], []):
-        told: list[tuple[int, int]] = []
-        Dataset(config, collection, family, Cache(tmp_path), lambda done, of, told=told: told.append((done, of)))
-        assert told == expected
+@pytest.mark.parametrize(("bad", "files"), [("a", 3), ("c", 5)])
+def test_latents_of_a_vae_that_overflows_are_all_those_of_fp32(bad: str, files: int, tmp_path: Path) -> None:
+    """Whichever picture overflows; those that were kept in fp16 before it stay under their own keys."""
+    (tmp_path / "img" / "1_zk9").mkdir(parents=True)
+    for shade, name in enumerate("abc", 127):
+        color = "white" if name == bad else (shade, shade, shade)
+        Image.new("RGB", (128, 128), color).save(tmp_path / "img" / "1_zk9" / f"{name}.png")
+    family, again, exact = (overflowing() for _ in range(3))
+    exact.vae.float()
+    wanted = dataset(tmp_path, exact, tmp_path / "exact").latents
+    found = dataset(tmp_path, family, tmp_path / "cache").latents
+    assert family.vae.dtype == torch.float32 and len(list((tmp_path / "cache").rglob("*.safetensors"))) == files
+    for latents in (found, dataset(tmp_path, again, tmp_path / "cache").latents):
+        assert latents.keys() == wanted.keys() and all(torch.equal(latents[shot], wanted[shot]) for shot in wanted)
+    dataset(tmp_path, Blind(exact), tmp_path / "cache")  # reads only
+
+
+def overflowing() -> Any:
+    """A family whose VAE overflows in fp16 at pictures that are not grey."""
+    family = build("sd15")
+    family.vae.half().encoder.conv_in.weight.data.fill_(6e4)
+    return family
 
 
 def test_unused_regularisation_is_not_encoded(folder: Path, family: Family, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from trainer.families import FAMILIES, family_class, load_family
 from trainer.families.base import Family, Sizes, Tokens
 from trainer.families.files import open_tensors
 from trainer.families.header import ModelError, read_header
-from trainer.families.latent import noise_table
+from trainer.families.latent import Settings, noise_table
 from trainer.families.loading import SHIPPED, fill
 from trainer.families.text import BEGIN, END
 from trainer.layout import sgm_module_name, unet_keys, vae_to_original
@@ -152,6 +152,43 @@ def test_a_vae_that_overflows_in_fp16_goes_on_in_fp32(tmp_path: Path) -> None:
     latents = family.encode_images(torch.ones(1, 3, 64, 64))
     assert torch.isfinite(latents).all() and family.vae.dtype == torch.float32
     assert "NaN in fp16" in said[-1]
+
+
+def test_a_vae_that_overflows_while_decoding_goes_on_in_fp32(tmp_path: Path) -> None:
+    said: list[str] = []
+    family = load(tiny_file("sdxl", tmp_path), torch.float16, said)
+    family.vae.decoder.conv_in.weight.data.fill_(6e4)
+    pixels = family.decode(torch.ones(1, 4, 8, 8))
+    assert pixels.shape == (1, 3, 64, 64) and pixels.isfinite().all() and family.vae.dtype == torch.float32
+    assert len(said) == 2 and "NaN in fp16" in said[1]
+
+
+def test_latents_that_are_no_numbers_are_not_the_vae_s_fault(tmp_path: Path) -> None:
+    family = load(tiny_file("sd15", tmp_path), torch.float16)
+    family.decode(torch.full((1, 4, 8, 8), torch.nan))
+    assert family.vae.dtype == torch.float16
+
+
+def test_pictures_are_decoded_from_scaled_latents(family: Family) -> None:
+    latents = inputs(1)[0]
+    assert torch.equal(family.decode(latents), family.vae.decode(latents / family.latent_scale).sample)
+
+
+@pytest.mark.parametrize("source", ["file", "folder", "own file", "own folder"])
+def test_a_vae_in_fp32_is_read_in_fp32(source: str, tmp_path: Path) -> None:
+    exact, base, options = build("sd15"), tmp_path / "model", {"vae_precision": "fp32"}
+    if source == "file":
+        base = tiny_file("sd15", tmp_path)
+        changed(base, dict(vae_to_original(exact.vae.state_dict())))
+    elif source == "folder":
+        exact.pipeline(EulerDiscreteScheduler(steps_offset=1)).save_pretrained(base)
+    else:
+        base = tiny_file("sd15", tmp_path)
+        options["vae"] = str(tmp_path / "vae" / ("diffusion_pytorch_model.safetensors" if source == "own file" else ""))
+        exact.vae.save_pretrained(tmp_path / "vae")
+    family = load(base, torch.bfloat16, **options)
+    found, wanted = family.vae.state_dict(), exact.vae.state_dict()
+    assert family.unet.dtype == torch.bfloat16 and all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
 def test_options_of_the_vae(tmp_path: Path) -> None:
@@ -478,6 +515,14 @@ def test_a_header_s_configuration_may_change_sizes_only(tmp_path: Path) -> None:
 
 
 # Long and weighted captions
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_are_counted_before_they_are_cut(name: str) -> None:
+    family = build(name)
+    assert [family.count_tokens(caption) for caption in ("", "a cat", "cat " * 92)] == [0, 2, 92]
+    weighted = type(family)(family.modules, Settings(weighted=True))
+    assert family.count_tokens("(cat:1.2)") > 1 == weighted.count_tokens("(cat:1.2)")
 
 
 @pytest.mark.parametrize("name", NAMES)

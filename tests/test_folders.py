@@ -161,7 +161,7 @@ def test_what_lies_beside_is_left_out_and_listed(tmp_path: Path) -> None:
         f"{FACES}/IMG_1.HEIC: a kind that is not read: save it as PNG or JPEG: left out",
         f"{FACES}/old: a folder inside a picture folder: left out",
     ]
-    assert found.summary() == ["6 x left out"]
+    assert found.summary() == []
 
 
 def test_broken_and_tiny_pictures_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -179,15 +179,21 @@ def test_broken_and_tiny_pictures_are_left_out_and_counted(tmp_path: Path) -> No
     assert [p.file for p in left_out] == [f"{FACES}/{name}" for name in ("b.png", "c.jpg", "d.png", "e.png", "f.png")]
     for problem, what in zip(left_out, ("empty file", "web page", "cut off", "31 x 900", "not a file"), strict=True):
         assert what in problem.what
-    assert found.summary() == ["5 x left out", "1 x trained with the folder's words 'zk9 man'"]
 
 
 def test_what_was_changed_in_a_picture_is_noted(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    found = gather(lay(tmp_path, {f"{FACES}/a.png": png(exif=exif), f"{FACES}/a.txt": "zk9"}))
+    found = gather(lay(tmp_path, {f"{FACES}/{n}.png": png(n, exif=exif) for n in range(5)}))
     assert found.pictures[0].size == (40, 48) and found.pictures[0].notes == ("turned upright by its EXIF data",)
-    assert found.summary() == ["1 x turned upright by its EXIF data"]
+    assert found.summary() == ["5 x turned upright by its EXIF data (0.png, 1.png, 2.png and 2 more)"]
+
+
+def test_errors_name_the_option_that_the_folder_came_from(tmp_path: Path) -> None:
+    for files in ({}, {"img/1_x/a.png": b""}, {"img/a.png": b""}):
+        with pytest.raises(FolderError, match=r"^validation\.folder: "):
+            data = Data(images=str(lay(tmp_path, files) / "img"))
+            collect(data, Captions(), field="validation.folder")
 
 
 def test_missing_captions_are_counted_once_a_folder(tmp_path: Path) -> None:

@@ -237,15 +237,6 @@ def test_weights_multiply_in_the_order_of_sd_scripts(prediction: objectives.Pred
         assert float(weighed[row]) == pytest.approx(loss, rel=1e-4)
 
 
-def test_a_weight_for_the_other_prediction_is_refused() -> None:
-    objectives.check_prediction(Objective(scale_v=True), "v")
-    objectives.check_prediction(Objective(v_like=0.3), "epsilon")
-    with pytest.raises(objectives.ObjectiveError, match=r"objective\.scale_v.*epsilon"):
-        objectives.check_prediction(Objective(scale_v=True), "epsilon")
-    with pytest.raises(objectives.ObjectiveError, match=r"objective\.v_like.*predicts v"):
-        objectives.check_prediction(Objective(v_like=0.3), "v")
-
-
 def test_nothing_is_weighed_when_all_is_off() -> None:
     losses = normal(6).abs()
     assert weigh(losses, T, Objective(), ALPHAS, "epsilon") is losses

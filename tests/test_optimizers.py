@@ -193,16 +193,6 @@ def test_groups_learn_at_their_own_rates(kind: type[Any]) -> None:
     assert not torch.equal(both.weights[2], first.weights[2])
 
 
-def test_prodigy_says_so_when_rates_differ() -> None:
-    with pytest.raises(OptimizerError, match=r"0 1\.0, 1 0\.5.*`same`"):
-        build(config.Prodigy(), Problem().groups(1.0, 0.5))
-
-
-def test_adafactor_with_its_own_rates_says_so_when_one_is_given() -> None:
-    with pytest.raises(OptimizerError, match=r"0 None, 1 0\.001.*give optimizer\.lr"):
-        build(config.Adafactor(), Problem().groups(None, 1e-3))
-
-
 def test_adamw8bit_says_so_when_bitsandbytes_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(OptimizerError, match=r"pip install bitsandbytes.*choose adamw"):

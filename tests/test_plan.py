@@ -210,6 +210,12 @@ GOOD = collection((10, 10, (512, 512)))
         (GOOD, {"train": {"batch": 3}}, "1 of 34 batches hold fewer than 3 pictures"),
         (GOOD, {"train": {"batch": 5}}, None),
         (GOOD, {"train": {"steps": 99}}, "train.steps: 99 steps end before every picture was used; an epoch has 100"),
+        (
+            GOOD,
+            {"train": {"steps": 2000}},
+            "train.steps: 2000, but train.epochs 10 ends at step 1000; set train.epochs to",
+        ),
+        (GOOD, {"train": {"steps": 2000, "epochs": None}}, None),
         (GOOD, {"train": {"epochs": 1}, "schedule": {"type": "cosine", "warmup": 100}}, "schedule.warmup: 100 of 100"),
         (
             GOOD,
@@ -253,7 +259,7 @@ def test_memory_against_published_floors() -> None:
     assert large["UNet"] / 1e9 == pytest.approx(5.13, abs=0.01)
     assert large["text encoders"] / 1e9 == pytest.approx(1.64, abs=0.01)
     assert memory("sdxl")["UNet"] / 1e9 == pytest.approx(10.27, abs=0.01)
-    unet_only = memory("sdxl", network={"rank": 8}, rates={"text_encoder": None, "text_encoder_2": 0})
+    unet_only = memory("sdxl", network={"rank": 8}, rates={"text_encoder": None, "text_encoder_2": None})
     assert unet_only["LoRA"] == 21_278_720 * 8
     full = memory("sdxl", 1024 * 1024, rates={"text_encoder": None, "text_encoder_2": None}, **MIXED)
     assert full["activations"] / 1e9 == pytest.approx(6.78, abs=0.01)

@@ -14,7 +14,7 @@ from trainer.terminal import quiet
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 done or stopped on request, 2 bad input, 1 a failure of the engine."""
+    """Runs one command; 0 done or stopped on request, 2 bad input, 1 a failure of the engine, 130 Ctrl-C."""
     options = parser().parse_args(words)
     quiet()
     try:
@@ -24,6 +24,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader of our output went away: nothing is wrong
         return 0
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,8 +38,10 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("config", nargs="?", help="a config file, or a preset's name")
     train.add_argument("--run", type=Path, help="a run folder with config.json; goes on from its newest state")
     train.add_argument("--resume", type=Path, help="the same, for people")
-    train.add_argument("--runs", type=Path, help=f"where the run folder is made (default: {places.runs()})")
-    train.add_argument("--set", action="append", default=[], metavar="PART.OPTION=VALUE", help="change an option")
+    runs = str(places.runs()).replace("%", "%%")
+    train.add_argument("--runs", type=Path, help=f"where the run folder is made (default: {runs})")
+    change = "change an option; of a run that goes on, only where a file or folder is"
+    train.add_argument("--set", action="append", default=[], metavar="PART.OPTION=VALUE", help=change)
     train.set_defaults(do=run_train)
 
     config = words.add_parser("config", help="check a config and print what it would do")
@@ -58,42 +63,42 @@ def run_train(options: argparse.Namespace) -> int:
         raise InputError("train: give one of CONFIG, --run DIR and --resume DIR")
     if options.config:
         config = configio.load(options.config, options.set)
-        folder = RunFolder.create(options.runs or places.runs(), config)
-    else:
-        if options.set:
-            raise InputError(
-                "--set: a run folder's config is never edited; copy its config.json, change it, and train the copy"
-            )
-        folder = RunFolder(options.run or options.resume)
-    return run(folder)
+        return run(RunFolder.create(options.runs or places.runs(), config))
+    if fixed := [flag for flag in options.set if not configio.is_path(flag)]:
+        raise InputError(
+            f"--set {fixed[0]}: while a run goes on, only its files and folders can move, such as model.base;"
+            " copy its config.json, change it, and train the copy"
+        )
+    return run(RunFolder(options.run or options.resume), options.set)
 
 
 def run_config(options: argparse.Namespace) -> int:
     """Checks a config, opens every picture, and prints the plan; loads no model."""
     from trainer.data.folders import collect
     from trainer.durable import write_json
+    from trainer.early import check_early
     from trainer.families.detect import detect_base
     from trainer.plan import make_plan, split
 
     config = configio.load(options.config, options.set)
     found = detect_base(config.model)
-    collection = collect(config.data, config.captions)
-    plan = make_plan(config, split(collection, config.validation)[0], found.family)
+    warnings = check_early(config, found)
+    opened = [collect(config.data, config.captions)]
+    plan = make_plan(config, split(opened[0], config.validation)[0], found.family)
+    if config.validation.folder:
+        apart = config.data.model_copy(update={"images": config.validation.folder, "reg": None})
+        opened.append(collect(apart, config.captions, field="validation.folder"))
     if options.out:
         write_json(options.out, config.model_dump(mode="json"))
+    problems = [str(problem) for collection in opened for problem in collection.problems]
+    changes = [line for collection in opened for line in collection.summary()]
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "plan": plan.to_json(),
-                    "changes": [*found.reasons],
-                    "problems": [str(p) for p in collection.problems],
-                },
-                indent=2,
-            )
-        )
+        base = {"title": found.title, "reasons": found.reasons}
+        facts = {"base": base, "plan": plan.to_json(), "warnings": warnings}
+        print(json.dumps({**facts, "problems": problems, "changes": changes}, indent=2))
     else:
-        print("\n".join([*found.reasons, *(str(problem) for problem in collection.problems), plan.text()]))
+        said = [f"warning: {warning}" for warning in warnings]
+        print("\n".join([found.title, *found.reasons, *problems, *changes, plan.text(), *said]))
     return 0
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from trainer import places
@@ -18,7 +20,8 @@ from trainer.config.parts import IsPath
 from trainer.errors import InputError
 
 Tree = dict[str, Any]
-BUILT_IN = ("pocket", "zk9")
+BUILT_IN = {"model.base": "pocket", "data.images": "zk9", "data.reg": "zk9", "validation.folder": "zk9"}
+WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 LARGEST = 4 * 2**20  # bytes; a config is a few kB, so anything larger is some other file
 KOHYA_ONLY = {"pretrained_model_name_or_path", "train_data_dir", "LoRA_type", "network_dim", "max_resolution"}
@@ -94,7 +97,7 @@ def read_tree(path: Path) -> Tree:
         raise ConfigError(f"{path}: holds a {type(tree).__name__}, not a JSON object of options")
     if len(KOHYA_ONLY & tree.keys()) >= 2:
         raise ConfigError(
-            f"{path}: a kohya_ss file; reading these is not built yet. Write the options as presets/README.md shows"
+            f"{path}: a kohya_ss file; reading these is not built yet. Write the options as docs/options.md lists them"
         )
     return tree
 
@@ -124,31 +127,48 @@ def overlay(below: Tree, above: Mapping[str, Any]) -> Tree:
 
 
 def flag_tree(flag: str) -> Tree:
-    """`optimizer.lr=1e-4` as a tree; the value is JSON where it can be, else text."""
+    """`optimizer.lr=1e-4` as a tree; the value is JSON where it can be and the option is not text, else text."""
     name, equals, text = flag.partition("=")
     if not equals or not name:
         raise ConfigError(f"--set {flag}: write it as part.option=value, for instance optimizer.lr=1e-4")
     *parts, option = name.split(".")
     try:
-        tree: Tree = {option: json.loads(text)}
+        value = json.loads(text)
     except ValueError:
-        tree = {option: text}
+        value = text
+    if name in TEXTS and not isinstance(value, str) and (value is not None or TEXTS[name] is str):
+        value = text  # a name such as 2024
+    tree: Tree = {option: value}
     for part in reversed(parts):
         tree = {part: tree}
     return tree
 
 
 def absolute(tree: Tree, folder: Path) -> Tree:
-    """The tree with its relative paths counted from `folder`; built-in names and hub ids stay."""
+    """The tree with its relative paths counted from `folder`; built-in names, hub ids and Windows' paths stay.
+
+    A Windows path that is met elsewhere is left to who opens it, and can say so.
+    """
     result = dict(tree)
     for part, option in PATHS:
         node = result.get(part)
         text = node.get(option) if isinstance(node, dict) else None
-        if isinstance(text, str) and text and text not in BUILT_IN:
+        if not isinstance(text, str) or text in ("", BUILT_IN.get(f"{part}.{option}")):
+            continue
+        if os.name != "nt" and WINDOWS.match(text):
+            continue
+        try:
             path = folder / Path(text).expanduser()
             if option != "base" or path.exists() or not HUB_ID.match(text):
                 result[part] = {**result[part], option: str(path.resolve())}
+        except (OSError, RuntimeError, ValueError) as error:  # too long; ~ of a stranger; a NUL
+            raise ConfigError(f"{part}.{option}: {text[:200]!r} cannot be a path ({error}); choose another") from None
     return result
+
+
+def is_path(flag: str) -> bool:
+    """Whether a flag sets a file or folder: these may move while a run goes on."""
+    return tuple(flag.partition("=")[0].split(".")) in PATHS
 
 
 def check(tree: Tree, name: str) -> Config:
@@ -190,14 +210,19 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def leaves(part: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
+def leaves() -> Iterator[tuple[str, str]]:
     """Dotted name and help of every option, all members of a union in turn."""
+    return ((name, field.description or "") for name, field in fields())
+
+
+def fields(part: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted name and definition of every option, all members of a union in turn."""
     for name, field in part.model_fields.items():
         parts = members(field.annotation)
         for member in parts:
-            yield from leaves(member, f"{prefix}{name}.")
+            yield from fields(member, f"{prefix}{name}.")
         if not parts or type(None) in get_args(field.annotation):
-            yield f"{prefix}{name}", field.description or ""
+            yield f"{prefix}{name}", field
 
 
 def members(annotation: Any) -> list[type[BaseModel]]:
@@ -223,6 +248,7 @@ def _tags() -> set[str]:
 
 
 TAGS = _tags()
+TEXTS: dict[str, Any] = {name: field.annotation for name, field in fields() if field.annotation in (str, str | None)}
 PATHS = tuple(
     (part, option)
     for part, field in Config.model_fields.items()

@@ -9,8 +9,6 @@ from trainer.config import Adafactor, Config, Rates
 from trainer.families import FAMILIES, Counts
 
 WORKSPACE = 300_000_000  # the device's own context, and what kernels borrow
-
-
 POCKET = Counts(4_224_036, 809_415, (2_714_640,), 35_840, 9_440, 35_888, (10_368,), 855, 92, (2_600_000,))
 """Of the model that comes with Likeness, an SD1.5 of another size."""
 STATE = {"adamw": 8, "adamw8bit": 2, "lion": 4, "adafactor": 0, "prodigy": 16}  # bytes a trained fp32 parameter

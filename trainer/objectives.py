@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from trainer.config import L1, L2, Loss, MultiresNoise, Noise, Objective, OffsetNoise, SmoothL1
-from trainer.errors import InputError
 
 Prediction = Literal["epsilon", "v"]
 
@@ -135,8 +134,8 @@ def elementwise(pred: Tensor, target: Tensor, loss: Loss, timesteps: Tensor, alp
 def huber_c(timesteps: Tensor, loss: Loss, alphas_cumprod: Tensor) -> Tensor:
     """Where squared turns into absolute at each timestep [B] (Khrapov et al. 2024, arXiv 2403.16728, section 3).
 
-    The constant schedule is `c` at every timestep; the others start near 1 and end at `c`. All are multiplied by `scale`
-    but the SNR schedule, as in sd-scripts.
+    The constant schedule is `c` at every timestep, the others start near 1 and end at `c`; all but the SNR schedule are
+    multiplied by `scale`, as in sd-scripts.
     """
     if isinstance(loss, L1 | L2):
         raise TypeError(f"{loss.type} loss has no c")
@@ -154,18 +153,6 @@ def per_sample_loss(pred: Tensor, target: Tensor, loss: Loss, timesteps: Tensor,
 
 
 # The weight of each timestep
-
-
-class ObjectiveError(InputError):
-    """A weight that means nothing for what the model predicts."""
-
-
-def check_prediction(objective: Objective, prediction: Prediction) -> None:
-    """Raises ObjectiveError when a weight is meant for the other kind of model; sd-scripts refuses the same two."""
-    if objective.scale_v and prediction == "epsilon":
-        raise ObjectiveError("objective.scale_v is for v-prediction and this model predicts epsilon; set it to false")
-    if objective.v_like is not None and prediction == "v":
-        raise ObjectiveError("objective.v_like is for epsilon and this model predicts v; leave it empty")
 
 
 def weigh(

@@ -38,7 +38,6 @@ def build(optimizer: config.Optimizer, groups: list[Group]) -> torch.optim.Optim
     AdamW is the fused kernel of torch, on the CPU too, where it is four times as fast as the plain one and may differ
     from it in the last bit.
     """
-    _check_rates(optimizer, groups)
     options = optimizer.model_dump(exclude={"type"})
     match optimizer:
         case config.AdamW8bit():
@@ -77,21 +76,6 @@ def _prodigy(groups: list[Group], options: dict[str, Any]) -> torch.optim.Optimi
     options["growth_rate"] = options["growth_rate"] or math.inf
     with contextlib.redirect_stdout(sys.stderr):  # it prints when weights decay, and stdout may be a --json report
         return Prodigy(groups, **options)
-
-
-def _check_rates(optimizer: config.Optimizer, groups: list[Group]) -> None:
-    rates = {str(group.get("name", index)): group["lr"] for index, group in enumerate(groups)}
-    shown = ", ".join(f"{name} {rate}" for name, rate in rates.items())
-    if optimizer.type == "prodigy" and len(set(rates.values())) > 1:
-        raise OptimizerError(
-            f"Prodigy finds one rate for everything, but the rates differ ({shown}):"
-            " set rates to `same` or empty, and leave the LoRA+ ratios empty"
-        )
-    if optimizer.type == "adafactor" and optimizer.lr is None and set(rates.values()) != {None}:
-        raise OptimizerError(
-            f"Adafactor with an empty lr finds its own rates, but some are given ({shown}):"
-            " set rates to `same` or empty and leave the LoRA+ ratios empty, or give optimizer.lr"
-        )
 
 
 def _bitsandbytes() -> Any:

@@ -209,6 +209,10 @@ def warn_of_options(config: Config, plan: Plan) -> Iterator[str]:
     if buckets and not buckets.no_upscale and (buckets.smallest % buckets.step or buckets.largest % buckets.step):
         smallest, largest = floor_to(buckets.smallest, buckets.step), -floor_to(-buckets.largest, buckets.step)
         yield f"data.buckets: sides from {smallest} to {largest}, the nearest multiples of the step {buckets.step}"
+    wanted = config.train.steps
+    if wanted and wanted > plan.steps:
+        ends = f"train.epochs {config.train.epochs} ends at step {plan.steps}"
+        yield f"train.steps: {wanted}, but {ends}; set train.epochs to null to train all {wanted}"
     if plan.steps < plan.steps_per_epoch:
         yield f"train.steps: {plan.steps} steps end before every picture was used; an epoch has {plan.steps_per_epoch}"
     if plan.warmup and plan.warmup >= plan.steps:

@@ -1,7 +1,8 @@
 """Pictures made while training goes on, so that a person can see what the model has learned.
 
 A picture follows from its prompt and seed alone: it draws from a generator of its own on the CPU, and sampling leaves
-the training as it was, to the bit, unless a VAE overflows in fp16 and goes on in fp32. A picture that fails is a warning and never the end of a training.
+the training as it was, to the bit; only a VAE that overflows in fp16 goes on in fp32. A picture that fails is a warning
+and never the end of a training.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 from trainer.config import Config
 from trainer.data.cache import Cache
 from trainer.data.dataset import Dataset
-from trainer.data.folders import Collection, collect
+from trainer.data.folders import Collection
 from trainer.draws import seed_of
 from trainer.families.base import Family
 from trainer.networks.lora import LoraNetwork
@@ -23,10 +23,7 @@ class Checks:
     """What is measured beside the training: pictures that are held out, and as many that are trained."""
 
     def __init__(self, config: Config, trained: Collection, held_out: Collection, family: Family, cache: Cache) -> None:
-        """Encodes the pictures; holds nothing when the config asks for no validation."""
-        if config.validation.folder:
-            data = config.data.model_copy(update={"images": config.validation.folder, "reg": None})
-            held_out = once(collect(data, config.captions))
+        """Encodes the pictures; holds nothing when none are held out."""
         self.config, self.held_out, self.trained = still(config), None, None
         if held_out.pictures:
             self.held_out = Dataset(self.config, held_out, family, cache)

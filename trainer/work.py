@@ -20,23 +20,21 @@ from trainer.data.cache import Cache
 from trainer.data.dataset import Dataset
 from trainer.data.folders import Collection, collect
 from trainer.devices import DTYPES, choose_device, use_threads
+from trainer.early import check_early
 from trainer.errors import InputError
-from trainer.families import load_family
+from trainer.families import FAMILIES, load_family
 from trainer.families.base import Family
 from trainer.families.detect import detect_base
 from trainer.families.find import find_base
 from trainer.metadata import File
 from trainer.networks.lora import LoraNetwork
-from trainer.objectives import check_prediction
 from trainer.optimizers import Scaler, build, make_schedule
-from trainer.plan import Plan, make_plan, split
+from trainer.plan import Plan, make_plan, once, split
 from trainer.report import Report
 from trainer.runfolder import RunFolder
 from trainer.sample import Prompt, read_prompts
 from trainer.validation import Checks
 
-NATIVE = {"sd15": 512, "sdxl": 1024}
-"""Side in pixels of the pictures that a family was made for."""
 Saved = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 
@@ -72,17 +70,23 @@ def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = ()) -> Wor
     saved = checkpoint.load_state(folder, report.warning)
     device = choose_device(config.train)
     use_threads(config.train.threads or (saved and saved[1]["threads"]))
-    pictures = open_pictures(config, report)
-    trained, held_out = split(pictures, config.validation)
-    for note in read_prompts(config.sample, side=64)[1]:
+    found = detect_base(config.model)
+    for warning in check_early(config, found):
+        report.warning(warning)
+    side = min(FAMILIES[found.family].side, max(config.data.resolution))
+    prompts, notes = read_prompts(config.sample, side)
+    for note in notes:
         report.warning(note)
-
-    plan = make_plan(config, trained, detect_base(config.model).family)
+    trained, held_out = split(open_pictures(config, "data.images", report), config.validation)
+    if config.validation.folder:
+        held_out = once(open_pictures(config, "validation.folder", report))
+    plan = make_plan(config, trained, found.family)
     report.say(plan.text())
-    for warning in plan.warnings:
+    for warning in plan.warnings:  # the text says them already
         folder.event("warning", step=0, text=warning)
+
     family = load_family(config.model, device, DTYPES[config.train.precision], config.captions, report.say)
-    check_prediction(config.objective, family.prediction)
+    warn_of_long_captions(family, trained, config.captions.max_tokens, report)
     set_up(family, config)
     network = LoraNetwork.attach(family, config.network, config.rates, config.seed, config.train.full)
     for part in {*family.parts} - {place.part for place in network.places.values()}:
@@ -102,10 +106,9 @@ def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = ()) -> Wor
     began = time.monotonic()
     data = Dataset(config, trained, family, cache)
     report.cached(len(data.latents), time.monotonic() - began)
-    side = min(NATIVE[family.name], max(config.data.resolution))
     work = Work(
         folder, config, report, device, family, network, plan, trained, data,
-        Checks(config, trained, held_out, family, cache), read_prompts(config.sample, side)[0], optimizer, schedule,
+        Checks(config, trained, held_out, family, cache), prompts, optimizer, schedule,
         Scaler(device.type, enabled=config.train.precision == "fp16"), files,
         saved[1]["started"] if saved else time.time(), saved,
     )  # fmt: skip
@@ -123,18 +126,32 @@ def make_room(work: Work) -> None:
                 encoder.to("cpu")
 
 
-def open_pictures(config: Config, report: Report) -> Collection:
-    """Every picture of a training; what is wrong with one is said, with what was done about it."""
+def open_pictures(config: Config, field: str, report: Report) -> Collection:
+    """Every picture of an option's folder; what is wrong with one is said, with what was done about it."""
+    data = config.data
+    if field == "validation.folder":
+        data = data.model_copy(update={"images": config.validation.folder, "reg": None})
     with tqdm(desc="opening pictures", unit=" pictures") as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        pictures = collect(config.data, config.captions, show)
-    for problem in pictures.problems:
-        report.warning(str(problem))
+        pictures = collect(data, config.captions, show, field)
+    for text in (*map(str, pictures.problems), *pictures.summary()):
+        report.warning(text)
     return pictures
+
+
+def warn_of_long_captions(family: Family, pictures: Collection, most: int, report: Report) -> None:
+    """Says which captions are cut because they are too long."""
+    tokens = {picture.path.name: family.count_tokens(picture.caption) for picture in pictures.pictures}
+    if cut := {name: count for name, count in tokens.items() if count > most}:
+        longest = max(cut, key=cut.__getitem__)
+        report.warning(
+            f"{len(cut)} captions have more than {most} tokens and are cut, {longest} with {cut[longest]};"
+            " captions.max_tokens allows up to 225"
+        )
 
 
 def set_up(family: Family, config: Config) -> None:

@@ -77,8 +77,6 @@ class Config(Part):
             raise ValueError("every rate is off: nothing would be trained")
         if self.data.cache_text and self.captions.vary:
             raise ValueError("cache_text needs captions that do not vary: turn off shuffle, dropout and wildcards")
-        if self.data.cache_text and (self.rates.text_encoder or self.rates.text_encoder_2):
-            raise ValueError("cache_text needs text encoders that are not trained: leave both their rates empty")
         if (self.schedule.type == "adafactor") != (self.optimizer.type == "adafactor" and self.optimizer.lr is None):
             raise ValueError("the adafactor schedule and an Adafactor optimizer with an empty lr belong together")
         return self

@@ -13,9 +13,9 @@ class Buckets(Part):
     """Sizes by aspect ratio, so that pictures need not be square."""
 
     smallest: Annotated[int, Field(ge=64, le=4096), Kohya("min_bucket_reso")] = 256
-    """Smallest side of a bucket in pixels."""
+    """Smallest side of a bucket in pixels; not used with no_upscale."""
     largest: Annotated[int, Field(ge=64, le=8192), Kohya("max_bucket_reso")] = 2048
-    """Largest side of a bucket in pixels."""
+    """Largest side of a bucket in pixels; not used with no_upscale."""
     step: Annotated[int, Field(ge=8, le=512, multiple_of=8), Kohya("bucket_reso_steps")] = 64
     """Bucket sides are multiples of this many pixels."""
     no_upscale: Annotated[bool, Kohya("bucket_no_upscale")] = True
@@ -88,7 +88,7 @@ class Captions(Part):
     wildcards: Annotated[bool, Kohya("enable_wildcard")] = False
     """`{a|b}` picks one at each use, and a caption of several lines picks a line."""
     weighted: Annotated[bool, Kohya("weighted_captions")] = False
-    """`(word:1.2)` and `[word]` weigh words as in A1111."""
+    """`(word:1.2)` and `[word]` weigh words, in A1111's notation; the mean is not restored, as in sd-scripts."""
     max_tokens: Annotated[Literal[75, 150, 225], Kohya("max_token_length")] = 75
     """Longest caption in tokens."""
     token_warmup_min: Annotated[int, Field(ge=1), Kohya("token_warmup_min")] = 1

@@ -15,7 +15,7 @@ class Model(Part):
     base: Annotated[str, Field(min_length=1), Kohya("pretrained_model_name_or_path"), IsPath()] = "pocket"
     """A .safetensors or .ckpt file, a diffusers folder, a hub id, or `pocket` for the one that is shipped."""
     family: Literal["auto", "sd15", "sdxl"] = "auto"
-    """Model family; auto reads it from the file's header."""
+    """Model family; auto reads it from the file's header, another word only checks it."""
     prediction: Annotated[Literal["auto", "epsilon", "v"], Kohya("v_parameterization")] = "auto"
     """What the model predicts: the noise (epsilon) or the velocity (v); auto reads it from the file."""
     zero_terminal_snr: Annotated[bool | None, Kohya("zero_terminal_snr")] = None
@@ -27,7 +27,7 @@ class Model(Part):
     vae_batch: Annotated[int, Field(ge=1, le=64), Kohya("vae_batch_size")] = 1
     """Pictures encoded by the VAE at once while caching."""
     vae_slicing: bool = False
-    """Decode sample pictures one at a time: less memory, slower."""
+    """Encode one picture at a time even when vae_batch is larger."""
     vae_tiling: bool = False
     """Run the VAE in overlapping tiles: far less memory at large sizes, slightly different pixels."""
     clip_skip: Annotated[int | None, Field(ge=1, le=12), Kohya("clip_skip")] = None

@@ -51,8 +51,8 @@ class Rates(Part):
     """Learning rate of each part: a number, `same` as the optimizer's, or empty for not trained."""
 
     unet: Annotated[Rate, Kohya("unet_lr")] = "same"
-    """Learning rate of the UNet."""
+    """Learning rate of the UNet; empty leaves it as it is."""
     text_encoder: Annotated[Rate, Kohya("text_encoder_lr")] = "same"
-    """Learning rate of the text encoder; of the first one for SDXL."""
+    """Learning rate of the text encoder, of the first one for SDXL; empty leaves it as it is."""
     text_encoder_2: Annotated[Rate, Kohya("text_encoder_lr")] = "same"
-    """Learning rate of SDXL's second text encoder."""
+    """Learning rate of SDXL's second text encoder; empty leaves it as it is."""

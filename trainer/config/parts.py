@@ -52,5 +52,5 @@ DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=64, le=4096)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_size)]
-Rate = Annotated[float, Field(ge=0)] | Literal["same"] | None
+Rate = Annotated[float, Field(gt=0)] | Literal["same"] | None
 Warmup = Annotated[Annotated[int, Field(ge=0)] | str, AfterValidator(_warmup)]

@@ -51,8 +51,8 @@ def latent_key(
 ) -> str:
     """The key of a picture's latents.
 
-    digest: sha256 of the picture's bytes; vae: fingerprint of its weights as they are in memory, precision
-    included, and how it is used; bucket and resized: (width, height); crop: (left, top) of the bucket in the resized picture.
+    digest: sha256 of the picture's bytes; vae: fingerprint of its weights in memory, precision included, and how it is
+    used; bucket and resized: (width, height); crop: (left, top) of the bucket in the resized picture.
     """
     return _key("latents", digest, vae, bucket, resized, crop, flip, interpolation, background.lower())
 

@@ -89,10 +89,12 @@ class Collection:
     problems: list[Problem]
 
     def summary(self) -> list[str]:
-        """What was done to how many, one line each: "2 x left out", "12 x turned upright by its EXIF data"."""
-        done = Counter(problem.done for problem in self.problems)
-        notes = Counter(note for picture in self.pictures for note in picture.notes)
-        return [f"{count} x {what}" for what, count in (*done.items(), *notes.items())]
+        """What was done to pictures that are trained, a line for each kind: "2 x first frame taken (a.gif, b.gif)"."""
+        done: dict[str, list[Path]] = {}
+        for picture in self.pictures:
+            for note in picture.notes:
+                done.setdefault(note, []).append(picture.path)
+        return [f"{len(paths)} x {note} ({_names(paths)})" for note, paths in done.items()]
 
 
 @dataclass(frozen=True)
@@ -110,22 +112,25 @@ class _Listing:
         return self.captions.get(picture.stem) or self.loose.get(_loosely(picture.stem))
 
 
-def collect(data: Data, captions: Captions, progress: Callable[[int, int], None] | None = None) -> Collection:
+def collect(
+    data: Data, captions: Captions, progress: Callable[[int, int], None] | None = None, field: str = "data.images"
+) -> Collection:
     """Finds and opens every picture of a training; about 0.2 s for a photo of 12 megapixels, four at a time.
 
-    progress: called with (pictures opened, pictures in all). Raises FolderError when there is nothing to train from.
+    progress: called with (pictures opened, pictures in all); field: the option that `data.images` came from, for
+    messages. Raises FolderError when there is nothing to train from.
     """
     problems: list[Problem] = []
-    images = _place("data.images", data.images, "img")
-    roots = {"data.images": images.resolve()}
-    folders = _folders("data.images", images, data.repeats, problems)
+    images = _place(field, data.images, "img")
+    fields, roots = {False: field, True: "data.reg"}, {False: images.resolve()}  # by Folder.reg
+    folders = _folders(field, images, data.repeats, problems)
     if data.reg is not None:
         reg = _place("data.reg", data.reg, "reg")
-        roots["data.reg"] = reg.resolve()
-        if roots["data.reg"] == roots["data.images"]:
+        roots[True] = reg.resolve()
+        if roots[True] == roots[False]:
             raise FolderError(f"data.reg: {plain(str(reg))} is the image folder: choose another, or leave it empty")
         folders += [replace(folder, reg=True) for folder in _folders("data.reg", reg, 1, problems)]
-    listings = [_list(folder, roots[_field(folder)], captions.extension, problems) for folder in folders]
+    listings = [_list(folder, roots[folder.reg], captions.extension, problems) for folder in folders]
 
     def look(item: tuple[_Listing, Path]) -> tuple[Picture | None, list[Problem]]:
         listing, path = item
@@ -145,9 +150,9 @@ def collect(data: Data, captions: Captions, progress: Callable[[int, int], None]
             problems += said
             if progress:
                 progress(done, len(wanted))
-    if barren := roots.keys() - {_field(picture.folder) for picture in pictures}:
+    if barren := roots.keys() - {picture.folder.reg for picture in pictures}:
         lost = [str(problem) for problem in problems if problem.done == "left out"]
-        raise FolderError(f"{min(barren)}: none of its pictures can be trained: {'; '.join(lost[:5])}")
+        raise FolderError(f"{fields[min(barren)]}: none of its pictures can be trained: {'; '.join(lost[:5])}")
     problems += [problem for listing in listings for problem in _without_caption(listing, pictures, captions)]
     problems += _twice(pictures)
     return Collection(pictures, problems)
@@ -384,7 +389,3 @@ def _names(paths: list[Path]) -> str:
     """A few of many names."""
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return ", ".join(plain(path.name) for path in paths[:3]) + more
-
-
-def _field(folder: Folder) -> str:
-    return "data.reg" if folder.reg else "data.images"

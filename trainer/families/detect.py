@@ -87,7 +87,9 @@ def detect_base(model: Model) -> Detected:
 def settle(found: Detected, model: Model) -> Detected:
     """What was detected, where the config does not say otherwise; raises InputError when the family is another."""
     if model.family not in ("auto", found.family):
-        raise InputError(f"model.family: {model.family}, but {model.base} is {FAMILIES[found.family].title}; set it to auto")
+        raise InputError(
+            f"model.family: {model.family}, but {model.base} is {FAMILIES[found.family].title}; set it to auto"
+        )
     prediction = found.prediction if model.prediction == "auto" else model.prediction
     zero_snr = found.zero_terminal_snr if model.zero_terminal_snr is None else model.zero_terminal_snr
     signs = []
