@@ -17,7 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "trainer").rglob("*.py"), *(ROOT / "webui").rglob("*.py"), ROOT / "launch.py"])
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "bitsandbytes"}
 TORCH_FREE = (
-    *("trainer.config", "trainer.configio", "trainer.runfolder", "trainer.durable", "trainer.plan", "trainer.options"),
+    *(
+        "trainer.config",
+        "trainer.configio",
+        "trainer.runfolder",
+        "trainer.durable",
+        "trainer.plan",
+        "trainer.options",
+        "trainer.early",
+    ),
     *(
         "trainer.data.folders",
         "trainer.data.captions",

@@ -190,7 +190,7 @@ def test_draws_follow_from_the_step_alone(sd15: Any) -> None:
 
 
 def test_groups_cover_each_weight_once(sdxl: Any) -> None:
-    rates = Rates(unet=3e-4, text_encoder="same", text_encoder_2=0)
+    rates = Rates(unet=3e-4, text_encoder="same", text_encoder_2=None)
     network = attached(sdxl, Lora(rank=2, loraplus=16, loraplus_text=4), rates)
     network.detach()
     groups = network.groups(rates, 1e-4)

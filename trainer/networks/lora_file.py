@@ -69,6 +69,4 @@ def check_family(names: Iterable[str], family: str, source: str) -> None:
     """NetworkError when module names tell of another family."""
     told = family_of(names)
     if told and told != family:
-        raise NetworkError(
-            f"{source}: a LoRA for {told}, and the base model is {family}; choose one for it"
-        )
+        raise NetworkError(f"{source}: a LoRA for {told}, and the base model is {family}; choose one for it")
