@@ -17,23 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "trainer").rglob("*.py"), *(ROOT / "webui").rglob("*.py"), ROOT / "launch.py"])
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "bitsandbytes"}
 TORCH_FREE = (
-    *(
-        "trainer.config",
-        "trainer.configio",
-        "trainer.runfolder",
-        "trainer.durable",
-        "trainer.plan",
-        "trainer.options",
-        "trainer.early",
-    ),
-    *(
-        "trainer.data.folders",
-        "trainer.data.captions",
-        "trainer.data.buckets",
-        "trainer.data.order",
-        "trainer.data.pictures",
-    ),
-    *("trainer.families.detect", "trainer.places", "trainer.draws", "trainer.errors", "trainer.__main__"),
+    *("trainer.config", "trainer.configio", "trainer.runfolder", "trainer.durable", "trainer.plan", "trainer.early"),
+    *("trainer.data.folders", "trainer.data.captions", "trainer.data.buckets", "trainer.data.order"),
+    *("trainer.data.pictures", "trainer.families.detect", "trainer.places", "trainer.draws", "trainer.errors"),
+    *("trainer.options", "trainer.__main__"),
 )
 ROOMS = {
     "trainer.families": {"trainer.networks", "trainer.train"},
