@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Before torch comes: tiny models lose more to waking threads than they win by them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
