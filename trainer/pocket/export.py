@@ -19,7 +19,7 @@ LARGEST = 16_000_000  # bytes
 
 def averaged_parts(state_file: Path) -> nn.ModuleDict:
     """UNet and text encoder with the averaged weights of a training state."""
-    state = torch.load(state_file, map_location="cpu", weights_only=False)
+    state = torch.load(state_file, map_location="cpu", weights_only=True)
     parts = nn.ModuleDict({"unet": models.build_unet(), "text_encoder": models.build_text_encoder()})
     average = EMAModel(parts.parameters())
     average.load_state_dict(state["average"])
