@@ -239,7 +239,7 @@ def test_a_full_disk_is_an_error_that_leaves_no_part(tmp_path: Path, monkeypatch
 
 
 FILLER = """
-import sys, torch
+import os, sys, time, torch
 from pathlib import Path
 from trainer.data.cache import Cache, fill
 torch.set_num_threads(1)
@@ -248,7 +248,10 @@ def make(lacking):
     for i in lacking:
         made.append(i)
         yield i, {"latents": torch.full((4, 32, 32), float(i))}
-folder, count = Path(sys.argv[1]), int(sys.argv[2])
+folder, count, together = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+(folder / f"ready-{os.getpid()}").touch()
+while len(list(folder.glob("ready-*"))) < together:
+    time.sleep(0.001)
 cache = Cache(folder / "cache")
 for path in sorted(folder.glob("*.bin")):
     cache.file_hash(path)
@@ -257,8 +260,9 @@ print(len(made))
 """
 
 
-def filler(folder: Path, count: int, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", FILLER, str(folder), str(count)]
+def filler(folder: Path, count: int, together: int = 1, **environment: str) -> subprocess.Popen[str]:
+    """A process that fills a cache, once as many as `together` are ready."""
+    command = [sys.executable, "-c", FILLER, str(folder), str(count), str(together)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, text=True, stdout=pipe, stderr=pipe)
 
@@ -274,7 +278,7 @@ def kept(folder: Path, count: int) -> list[bool]:
 def test_two_processes_may_share_one_cache(tmp_path: Path) -> None:
     for i in range(20):
         old(tmp_path / f"{i}.bin", bytes([i]))
-    both = [filler(tmp_path, 100) for _ in range(2)]
+    both = [filler(tmp_path, 100, together=2) for _ in range(2)]
     for process in both:
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0 and int(out) > 0, err

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -142,17 +143,21 @@ def test_save_and_sample_on_request(small: Tree, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_ctrl_c_stops_and_saves(number: signal.Signals, small: Tree, tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path, Config.model_validate(overlay(small, {"train": {"steps": 10_000}})))
+    folder = RunFolder.create(tmp_path, Config.model_validate(overlay(small, {"train": {"steps": 200}})))
+    before = signal.signal(number, signal.SIG_DFL)  # a shell that starts us in the background has SIGINT ignored
 
     def press() -> None:
         while not any(event["kind"] == "step" for event in folder.events()):
-            pass
+            time.sleep(0.01)
         os.kill(os.getpid(), number)
 
     presser = threading.Thread(target=press)
     presser.start()
-    assert run(folder) == 0
-    presser.join()
+    try:
+        assert run(folder) == 0
+    finally:
+        presser.join()
+        signal.signal(number, before)
     assert last(folder)["kind"] == "stopped"
     assert list(folder.states.iterdir()) and list(folder.checkpoints.iterdir())
 
