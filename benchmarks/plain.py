@@ -49,7 +49,7 @@ def main() -> None:
     latents, captions = [], []
     for path in sorted(Path(job["images"]).glob("*.png")):
         image = Image.open(path).convert("RGB").resize((job["size"], job["size"]), Image.Resampling.LANCZOS)
-        pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.no_grad():
             latents.append(vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)
         captions.append(path.with_suffix(".txt").read_text())
