@@ -98,46 +98,43 @@ class Prodigy(Part):
 Optimizer = Annotated[AdamW | AdamW8bit | Lion | Adafactor | Prodigy, Field(discriminator="type")]
 
 
-class Constant(Part):
+class Warming(Part):
+    """What all schedules of our own begin with."""
+
+    warmup: Annotated[Warmup, Kohya("lr_warmup_steps")] = 0
+    """Steps, or share of all steps such as `10%`, over which the rate rises from 0."""
+
+
+class Constant(Warming):
     """The same rate throughout."""
 
     type: Literal["constant"] = "constant"
-    warmup: Annotated[Warmup, Kohya("lr_warmup_steps")] = 0
-    """Steps, or share of all steps such as `10%`, over which the rate rises from 0."""
 
 
-class Linear(Part):
+class Linear(Warming):
     """A straight line down to 0."""
 
     type: Literal["linear"] = "linear"
-    warmup: Annotated[Warmup, Kohya("lr_warmup_steps")] = 0
-    """Steps, or share of all steps such as `10%`, over which the rate rises from 0."""
 
 
-class Cosine(Part):
+class Cosine(Warming):
     """Half a cosine down to 0 (Loshchilov & Hutter 2017, arXiv 1608.03983)."""
 
     type: Literal["cosine"] = "cosine"
-    warmup: Annotated[Warmup, Kohya("lr_warmup_steps")] = 0
-    """Steps, or share of all steps such as `10%`, over which the rate rises from 0."""
 
 
-class CosineWithRestarts(Part):
+class CosineWithRestarts(Warming):
     """Several cosines, each starting again at the full rate."""
 
     type: Literal["cosine_with_restarts"] = "cosine_with_restarts"
-    warmup: Annotated[Warmup, Kohya("lr_warmup_steps")] = 0
-    """Steps, or share of all steps such as `10%`, over which the rate rises from 0."""
     cycles: Annotated[Count, Kohya("lr_scheduler_num_cycles")] = 1
     """Number of cosines."""
 
 
-class Polynomial(Part):
+class Polynomial(Warming):
     """A power of the straight line down to 1e-7."""
 
     type: Literal["polynomial"] = "polynomial"
-    warmup: Annotated[Warmup, Kohya("lr_warmup_steps")] = 0
-    """Steps, or share of all steps such as `10%`, over which the rate rises from 0."""
     power: Annotated[float, Field(gt=0, le=10), Kohya("lr_scheduler_power")] = 1.0
     """1 is a straight line, more stays low for longer."""
 
