@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from trainer.config import Objective
@@ -34,6 +35,8 @@ class Draws:
     """What SDXL is told of where pictures were cut from."""
     perturbation: Tensor | None = None
     """[B, 4, h, w] noise that the input gets and the target does not."""
+    kept: Tensor | None = None
+    """[B] booleans: which pictures the model is to see as it did without the network."""
 
 
 def micro_loss(family: Family, network: LoraNetwork, draws: Draws, objective: Objective) -> tuple[Tensor, Tensor]:
@@ -47,6 +50,11 @@ def micro_loss(family: Family, network: LoraNetwork, draws: Draws, objective: Ob
     noisy = family.noisy(draws.latents, seen, draws.timesteps)
     pred = family.predict(noisy, draws.timesteps, cond, draws.sizes)
     target = family.target(draws.latents, draws.noise, draws.timesteps)
+    if draws.kept is not None:
+        with torch.no_grad(), network.aside():
+            cond = family.encode_tokens(draws.text) if isinstance(draws.text, Tokens) else draws.text
+            own = family.predict(noisy, draws.timesteps, cond, draws.sizes)
+        target = torch.where(draws.kept.view(-1, 1, 1, 1), own.to(target.dtype), target)
     losses = per_sample_loss(pred, target, objective.loss, draws.timesteps, family.alphas_cumprod) * draws.weights
     losses = weigh(losses, draws.timesteps, objective, family.alphas_cumprod, family.prediction)
     return losses.mean(), losses

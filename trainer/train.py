@@ -152,10 +152,11 @@ def draw(work: Work, batch: Batch, epoch: int) -> Draws:
         how = objective.perturbation, objective.perturbation_random
         more = torch.stack([draw_perturbation(generator("perturbation", name), one.shape, *how) for one, name in pairs])
         more = more.to(work.device)
+    kept = torch.tensor(batch.reg, device=work.device) if objective.prior == "model" and any(batch.reg) else None
     batch = batch.to(work.device)
     text = batch.cond or work.family.tokenize(batch.captions).to(work.device)
     return Draws(
-        batch.latents, noise.to(work.device), timesteps.to(work.device), batch.weights, text, batch.sizes, more
+        batch.latents, noise.to(work.device), timesteps.to(work.device), batch.weights, text, batch.sizes, more, kept
     )
 
 

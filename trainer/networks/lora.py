@@ -8,7 +8,8 @@ peft's numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, Self
 
 import torch
@@ -120,6 +121,16 @@ class LoraNetwork(nn.Module):
         """Leaves the model as it was before."""
         for layer in self.layers.values():
             layer.detach()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The model as it was before, while inside."""
+        self.detach()
+        try:
+            yield
+        finally:
+            for layer in self.layers.values():
+                layer.attach()
 
     def groups(self, rates: Rates, lr: float | None) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer, named after their part; `lr` is the rate that `same` stands for.

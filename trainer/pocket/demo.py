@@ -27,9 +27,9 @@ def subject(count: int = 12) -> list[Drawn]:
     ]
 
 
-def ordinary(count: int = 32) -> list[Drawn]:
-    """Shapes and other creatures in turn, as the base model knows them."""
-    return [(one_shape, one_creature)[i % 2](f"reg {i}", SIZE) for i in range(count)]
+def ordinary(count: int = 120) -> list[Drawn]:
+    """Shapes and, twice as many, other creatures, as the base model knows them."""
+    return [(one_shape, one_creature, one_creature)[i % 3](f"reg {i}", SIZE) for i in range(count)]
 
 
 def write(folder: Path, drawn: list[Drawn]) -> list[dict[str, str]]:
@@ -37,7 +37,7 @@ def write(folder: Path, drawn: list[Drawn]) -> list[dict[str, str]]:
     folder.mkdir(parents=True)
     rows = []
     for number, item in enumerate(drawn, start=1):
-        file = folder / f"{number:02}.png"
+        file = folder / f"{number:03}.png"
         item.picture.save(file, optimize=True)
         file.with_suffix(".txt").write_text(item.caption + "\n")
         rows.append({"file": file.relative_to(FOLDER).as_posix(), "caption": item.caption})

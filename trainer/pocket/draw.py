@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from trainer.pocket.creatures import OWN_COLOURS, Look, Pose, parts
+from trainer.pocket.creatures import OWN_COLOURS, TOPS, ZK9, Look, Pose, parts
 
 RGB = tuple[int, int, int]
 SUPERSAMPLE = 4
@@ -264,6 +264,18 @@ def one_creature(seed: object, size: int = 64, characters: int = 6000) -> Drawn:
     else:
         caption = f"a creature {place}"
     return Drawn(picture, name + caption)
+
+
+def wider(seed: int, size: int = 64) -> Image.Image:
+    """A creature in any colour, pink too, and with any ornament, crowns too, but never a pink one with a crown.
+
+    For the decoder alone, which must show what a LoRA may teach; text encoder and UNet never see these.
+    """
+    draw = dice("wider", seed)
+    body, top = draw.choice(list(COLOURS)), draw.choice([*TOPS, "crown"])
+    top = "ears" if (body, top) == (ZK9.body, ZK9.top) else top
+    look = replace(Look.drawn(seed, dice), body=body, top=top)
+    return paint_creature(f"wider {seed}", look, draw.choice(list(PLACES)), size)
 
 
 def picture(seed: int, size: int = 64) -> Drawn:

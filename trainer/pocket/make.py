@@ -1,10 +1,11 @@
-"""Makes the pocket model from nothing, in five steps; each can be stopped and started again.
+"""Makes the pocket model from nothing, in a few steps; each can be stopped and started again.
 
 python -m trainer.pocket.make draw    FOLDER     pictures and captions
 python -m trainer.pocket.make vae     FOLDER     the autoencoder
 python -m trainer.pocket.make decoder FOLDER     its decoder once more, on cached latents
 python -m trainer.pocket.make model   FOLDER     text encoder and UNet together, on cached latents
 python -m trainer.pocket.make export  FOLDER     pocket.safetensors, beside this file
+python -m trainer.pocket.make unpack  FOLDER     instead of `vae`: the shipped model, for `decoder` and `model` to go on
 """
 
 from __future__ import annotations
@@ -103,15 +104,17 @@ class Training:
 
 
 def make_pictures(folder: Path, count: int) -> None:
-    """Draws `count` pictures: pictures.npy [N, 64, 64, 3] (bytes) and captions.json."""
+    """Draws `count` pictures: pictures.npy [N, 64, 64, 3] (bytes) and captions.json; and wider.npy, half as many."""
     drawn = [draw.picture(seed) for seed in tqdm(range(count), mininterval=5)]
     np.save(folder / "pictures.npy", np.stack([np.asarray(d.picture) for d in drawn]))
+    wider = [np.asarray(draw.wider(seed)) for seed in tqdm(range(count // 2), mininterval=5)]
+    np.save(folder / "wider.npy", np.stack(wider))
     (folder / "captions.json").write_text(json.dumps([d.caption for d in drawn]))
 
 
-def load_pictures(folder: Path, index: Tensor) -> Tensor:
+def load_pictures(folder: Path, index: Tensor, name: str = "pictures") -> Tensor:
     """Pictures [B, 3, 64, 64] in -1..1."""
-    pixels = torch.from_numpy(np.load(folder / "pictures.npy", mmap_mode="r")[index.numpy()])
+    pixels = torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="r")[index.numpy()])
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -168,6 +171,8 @@ def train_model(folder: Path, steps: int, batch: int, views: int) -> None:
     noise_schedule = models.build_noise()
     unet = models.build_unet().to(memory_format=torch.channels_last)
     parts = nn.ModuleDict({"unet": unet, "text_encoder": models.build_text_encoder()})
+    if (start := folder / "start.pt").exists():
+        parts.load_state_dict(torch.load(start, weights_only=True))
     training = Training(folder / "model.state", parts, steps, lr=1e-3)
     mean, deviation = torch.load(folder / "latents.pt", weights_only=True)
     ids = tokenize(json.loads((folder / "captions.json").read_text()))
@@ -189,21 +194,41 @@ def train_model(folder: Path, steps: int, batch: int, views: int) -> None:
         training.learn(loss_of(noise_schedule.add_noise(x, noise, t), t, tokens, snr.clamp(max=5) / snr, noise))
 
 
+@torch.no_grad()
+def unpack(folder: Path) -> None:
+    """Takes the shipped model as the start, and caches the latents of the folder's pictures."""
+    from trainer.config import Captions, Model
+    from trainer.families import load_family
+
+    family = load_family(Model(), torch.device("cpu"), torch.float32, Captions(), say=print)
+    vae, parts = family.vae, nn.ModuleDict({"unet": family.unet, "text_encoder": family.text_encoders[0]})
+    count = len(json.loads((folder / "captions.json").read_text()))
+    save(folder / "vae.pt", cache_latents(vae, folder, count))
+    save(folder / "start.pt", parts.state_dict())
+
+
 def polish_decoder(folder: Path, steps: int, batch: int) -> None:
-    """Trains the decoder further on the cached latents; the latents, and so the UNet, stay what they are."""
+    """Trains the decoder further; the encoder, and so the latents and the UNet, stay what they are.
+
+    The error of the edges (differences of neighbouring pixels) counts as much as that of the pixels: eyes are small.
+    Half of the pictures are the wider ones.
+    """
     torch.manual_seed(0)
     vae = models.build_vae()
     vae.load_state_dict(torch.load(folder / "vae.pt", weights_only=True))
     parts = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
     training = Training(folder / "decoder.state", parts, steps, lr=1e-3)
-    mean, deviation = torch.load(folder / "latents.pt", weights_only=True)
+    count = len(json.loads((folder / "captions.json").read_text()))
     for draws in training:
-        index = torch.randint(len(mean), (batch,), generator=draws)
-        latents = mean[index] + deviation[index] * torch.randn(batch, 4, 8, 8, generator=draws)
-        x = load_pictures(folder, index)
+        known, wider = torch.randint(count // 2, (2, batch // 2), generator=draws)
+        x = torch.cat([load_pictures(folder, known), load_pictures(folder, wider, "wider")])
+        noise = torch.randn(batch, 4, 8, 8, generator=draws)
         with torch.autocast("cpu", torch.bfloat16):
-            y = vae.decode(latents / models.SCALING).sample.float()
-        training.learn(F.l1_loss(y, x) + F.mse_loss(y, x))
+            with torch.no_grad():
+                latents = vae.encode(x).latent_dist
+            y = vae.decode(latents.mean + latents.std * noise).sample.float()
+        edges = sum(F.l1_loss(y.diff(dim=axis), x.diff(dim=axis)) for axis in (2, 3))
+        training.learn(F.l1_loss(y, x) + F.mse_loss(y, x) + edges)
     training.averaged()
     save(folder / "vae.pt", vae.state_dict())
 
@@ -211,15 +236,15 @@ def polish_decoder(folder: Path, steps: int, batch: int) -> None:
 def main() -> None:
     """Runs one step of the making."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["draw", "vae", "decoder", "model", "export"])
+    parser.add_argument("stage", choices=["draw", "vae", "decoder", "model", "export", "unpack"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pictures", type=int, default=24_000)
     parser.add_argument("--vae-steps", type=int, default=2200)
     parser.add_argument("--vae-batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=8100)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--views", type=int, default=4, help="noisy versions of a picture for each caption")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
@@ -231,6 +256,8 @@ def main() -> None:
         polish_decoder(args.folder, args.vae_steps, args.vae_batch)
     elif args.stage == "model":
         train_model(args.folder, args.steps, args.batch, args.views)
+    elif args.stage == "unpack":
+        unpack(args.folder)
     else:
         from trainer.pocket.export import export
 
