@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     words = top.add_subparsers(required=True, metavar="COMMAND")
 
     train = words.add_parser("train", help="train a LoRA")
-    train.add_argument("config", nargs="?", help="a config file, or a preset's name")
+    kinds = "a config file, a JSON of the Kohya GUI, a dataset TOML of sd-scripts, or a preset's name"
+    train.add_argument("config", nargs="?", help=kinds)
     train.add_argument("--run", type=Path, help="a run folder with config.json; goes on from its newest state")
     train.add_argument("--resume", type=Path, help="the same, for people")
     runs = str(places.runs()).replace("%", "%%")
@@ -45,9 +46,10 @@ def parser() -> argparse.ArgumentParser:
     train.set_defaults(do=run_train)
 
     config = words.add_parser("config", help="check a config and print what it would do")
-    config.add_argument("config", help="a config file, or a preset's name")
+    config.add_argument("config", help=kinds)
     config.add_argument("-o", "--out", type=Path, help="write the whole config here")
     config.add_argument("--set", action="append", default=[], metavar="PART.OPTION=VALUE", help="change an option")
+    config.add_argument("--kohya", action="store_true", help="write it in the format of the Kohya GUI")
     config.add_argument("--json", action="store_true", help="print the plan as JSON")
     config.set_defaults(do=run_config)
     return top
@@ -62,7 +64,9 @@ def run_train(options: argparse.Namespace) -> int:
     if len(given) != 1:
         raise InputError("train: give one of CONFIG, --run DIR and --resume DIR")
     if options.config:
-        config = configio.load(options.config, options.set)
+        loaded = configio.open_config(options.config, options.set)
+        config = loaded.config
+        report(loaded.changes)
         return run(RunFolder.create(options.runs or places.runs(), config))
     if fixed := [flag for flag in options.set if not configio.is_path(flag)]:
         raise InputError(
@@ -74,13 +78,16 @@ def run_train(options: argparse.Namespace) -> int:
 
 def run_config(options: argparse.Namespace) -> int:
     """Checks a config, opens every picture, and prints the plan; loads no model."""
+    from trainer import kohya
     from trainer.data.folders import collect
     from trainer.durable import write_json
     from trainer.early import check_early
     from trainer.families.detect import detect_base
     from trainer.plan import make_plan, split
 
-    config = configio.load(options.config, options.set)
+    loaded = configio.open_config(options.config, options.set)
+    config = loaded.config
+    report(loaded.changes)  # at once: what follows may end with an error that they explain
     found = detect_base(config.model)
     warnings = check_early(config, found)
     opened = [collect(config.data, config.captions)]
@@ -88,18 +95,29 @@ def run_config(options: argparse.Namespace) -> int:
     if config.validation.folder:
         apart = config.data.model_copy(update={"images": config.validation.folder, "reg": None})
         opened.append(collect(apart, config.captions, field="validation.folder"))
+    if options.kohya and not options.out:
+        raise InputError("--kohya: give -o too, the file to write")
+    lost: list[str] = []
     if options.out:
-        write_json(options.out, config.model_dump(mode="json"))
+        write_json(options.out, kohya.write(config, found) if options.kohya else config.model_dump(mode="json"))
+        lost = kohya.lost(config, found) if options.kohya else []
     problems = [str(problem) for collection in opened for problem in collection.problems]
     changes = [line for collection in opened for line in collection.summary()]
     if options.json:
         base = {"title": found.title, "reasons": found.reasons}
-        facts = {"base": base, "plan": plan.to_json(), "warnings": warnings}
-        print(json.dumps({**facts, "problems": problems, "changes": changes}, indent=2))
+        facts = {"base": base, "plan": plan.to_json(), "warnings": warnings, "lost": lost}
+        print(json.dumps({**facts, "problems": problems, "changes": changes, "keys": loaded.keys}, indent=2))
     else:
         said = [f"warning: {warning}" for warning in warnings]
+        said += [f"the Kohya GUI's format cannot hold {option}" for option in lost]
         print("\n".join([found.title, *found.reasons, *problems, *changes, plan.text(), *said]))
     return 0
+
+
+def report(changes: Sequence[str]) -> None:
+    """Says on stderr what was changed on the way from a foreign file; stdout may be a --json report."""
+    for change in changes:
+        print(change, file=sys.stderr)
 
 
 if __name__ == "__main__":

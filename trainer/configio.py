@@ -7,8 +7,10 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -19,12 +21,14 @@ from trainer.config import VERSION, Config
 from trainer.config.parts import IsPath
 from trainer.errors import InputError
 
+if TYPE_CHECKING:
+    from trainer.kohya import Reading
+
 Tree = dict[str, Any]
 BUILT_IN = {"model.base": "pocket", "data.images": "zk9", "data.reg": "zk9", "validation.folder": "zk9"}
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 LARGEST = 4 * 2**20  # bytes; a config is a few kB, so anything larger is some other file
-KOHYA_ONLY = {"pretrained_model_name_or_path", "train_data_dir", "LoRA_type", "network_dim", "max_resolution"}
 
 MIGRATIONS: dict[int, Callable[[Tree], Tree]] = {}
 """`MIGRATIONS[n]` turns a tree of version n into one of version n + 1."""
@@ -34,20 +38,54 @@ class ConfigError(InputError):
     """A config that cannot be used; the message names the file and the field."""
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A Config, and what was changed on the way from a foreign file: lines for a person, and facts for a program."""
+
+    config: Config
+    changes: tuple[str, ...] = ()
+    keys: tuple[dict[str, Any], ...] = ()
+
+
 def load(source: str, flags: Sequence[str] = ()) -> Config:
     """The Config of a file or a preset's name, with `a.b=value` flags on top.
 
     Relative paths count from the file they stand in, and from the current folder in flags.
     Raises ConfigError when a name, a value or a file is wrong.
     """
+    return open_config(source, flags).config
+
+
+def open_config(source: str, flags: Sequence[str] = ()) -> Loaded:
+    """As `load`, with all that was changed: files of the Kohya GUI and of sd-scripts' datasets are read too."""
     file = find(source)
-    tree = absolute(migrate(read_tree(file), str(file)), file.parent)
+    tree, said = read_file(file)
     if preset := tree.pop("preset", None):
-        below = find(str(preset))
-        tree = overlay(absolute(migrate(read_tree(below), str(below)), below.parent), tree)
+        tree = overlay(read_file(find(str(preset)))[0], tree)
     for flag in flags:
         tree = overlay(tree, absolute(flag_tree(flag), Path.cwd()))
-    return check(overlay(Config().model_dump(mode="json"), tree), str(file))
+    whole = overlay(Config().model_dump(mode="json"), tree)
+    if said is None:
+        return Loaded(check(whole, str(file)))
+    config = check(whole, str(file), said.sources)
+    changes = said.lines()
+    if config.train.attention == "xformers" and find_spec("xformers") is None:  # what a fresh Kohya page holds
+        config = config.model_copy(update={"train": config.train.model_copy(update={"attention": "sdpa"})})
+        changes.append("xformers is not installed: train.attention is set to sdpa, which computes the same")
+    return Loaded(config, tuple(changes), tuple(asdict(note) for note in said.notes))
+
+
+def read_file(file: Path) -> tuple[Tree, Reading | None]:
+    """The options in a file, in today's layout and with absolute paths, and what was said of a foreign one's keys."""
+    from trainer import kohya  # here, because it is made of this module's words
+    from trainer.dataset_toml import read_dataset
+
+    foreign = file.suffix.lower() == ".toml"
+    tree = read_dataset(file) if foreign else read_tree(file)
+    if not (foreign or kohya.is_kohya(tree)):
+        return absolute(migrate(tree, str(file)), file.parent), None
+    said = kohya.read(tree, str(file))
+    return absolute(said.config_tree, file.parent), said
 
 
 def find(source: str) -> Path:
@@ -95,10 +133,6 @@ def read_tree(path: Path) -> Tree:
         raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds a {type(tree).__name__}, not a JSON object of options")
-    if len(KOHYA_ONLY & tree.keys()) >= 2:
-        raise ConfigError(
-            f"{path}: a kohya_ss file; reading these is not built yet. Write the options as docs/options.md lists them"
-        )
     return tree
 
 
@@ -171,15 +205,19 @@ def is_path(flag: str) -> bool:
     return tuple(flag.partition("=")[0].split(".")) in PATHS
 
 
-def check(tree: Tree, name: str) -> Config:
-    """The Config of a whole tree, or a ConfigError with one line for each mistake."""
+def check(tree: Tree, name: str, sources: Mapping[str, str] | None = None) -> Config:
+    """The Config of a whole tree, or a ConfigError with one line for each mistake.
+
+    sources: the key of a foreign file that an option came from, by dotted name, to be named too.
+    """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{name}: {explain(mistake)}" for mistake in error.errors())) from None
+        lines = [f"{name}: {explain(mistake, sources or {})}" for mistake in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
 
 
-def explain(mistake: ErrorDetails) -> str:
+def explain(mistake: ErrorDetails, sources: Mapping[str, str]) -> str:
     """One mistake in a line: the field, the value, the limit, and what the field is for."""
     names = dict(leaves())
     known = {word for name in names for word in name.split(".")}
@@ -197,7 +235,8 @@ def explain(mistake: ErrorDetails) -> str:
         else place or "config"
     )
     help_text = names.get(place, "")
-    return f"{told}: {message}{f' ({help_text})' if help_text else ''}"
+    key = f"{sources[place]} -> " if place in sources else ""
+    return f"{key}{told}: {message}{f' ({help_text})' if help_text else ''}"
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

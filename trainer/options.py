@@ -41,9 +41,11 @@ def table(title: str, part: Node, prefix: str, parts: Node) -> Iterator[str]:
     yield f"## {title}\n\n{' '.join(part['description'].split())}\n"
     rows = {name: node for name, node in part["properties"].items() if name != "type" and "$ref" not in node}
     if rows:
-        yield "| option | values | default | what it does | kohya_ss |\n| --- | --- | --- | --- | --- |"
+        yield "| option | on the page | values | default | what it does | kohya_ss |"
+        yield f"|{' --- |' * 6}"
         for name, node in rows.items():
-            cells = (f"`{prefix}{name}`", values(node, parts), default(node), node.get("description", ""), kohya(node))
+            about = (values(node, parts), default(node), node.get("description", ""), kohya(node))
+            cells = (f"`{prefix}{name}`", node["title"], *about)
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
         yield ""
     for name, inner in inside.items():

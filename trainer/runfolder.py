@@ -168,13 +168,13 @@ class RunFolder:
 
     def write_pid(self, **more: float) -> None:
         """Writes who works here, told apart from a later process that gets the same number."""
-        write_json(self.path / "pid.json", {**_identity(psutil.Process()), **more})
+        write_json(self.path / "pid.json", {**identity(psutil.Process()), **more})
 
     def alive(self) -> bool:
         """Whether the engine named in pid.json still runs, on this machine."""
         try:
             written = read_json(self.path / "pid.json")
-            now = _identity(psutil.Process(written["pid"]))
+            now = identity(psutil.Process(written["pid"]))
             return "ended" not in written and _same(written, now)
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             return False
@@ -209,7 +209,7 @@ class RunFolder:
             make_folder(folder)
 
 
-def _identity(process: psutil.Process) -> dict[str, Any]:
+def identity(process: psutil.Process) -> dict[str, Any]:
     """What tells a process from all others. Its start counts from boot: the wall clock may be set meanwhile."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {

@@ -53,16 +53,16 @@ class Config(Part):
     """Version of this layout; older files are brought up to date when they are read."""
     about: str = ""
     """What a preset is for, in a sentence."""
-    seed: Annotated[int, Field(ge=0, lt=2**32), Kohya("seed")] = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32), Kohya("seed", "Seed")] = 42
     """Seed of every random draw."""
     model: Model = Model()
     data: Data = Data()
     captions: Captions = Captions()
     network: Lora = Lora()
     rates: Rates = Rates()
-    optimizer: Annotated[Optimizer, Kohya("optimizer")] = AdamW()
+    optimizer: Annotated[Optimizer, Kohya("optimizer", "Optimizer")] = AdamW()
     """What turns gradients into steps."""
-    schedule: Annotated[Schedule, Kohya("lr_scheduler")] = Cosine()
+    schedule: Annotated[Schedule, Kohya("lr_scheduler", "LR Scheduler")] = Cosine()
     """How the learning rate changes while training goes on."""
     objective: Objective = Objective()
     train: Train = Train()
@@ -74,11 +74,17 @@ class Config(Part):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if not (self.rates.unet or self.rates.text_encoder or self.rates.text_encoder_2):
-            raise ValueError("every rate is off: nothing would be trained")
+            raise ValueError("rates.unet, rates.text_encoder, rates.text_encoder_2: all off, nothing would be trained")
         if self.data.cache_text and self.captions.vary:
-            raise ValueError("cache_text needs captions that do not vary: turn off shuffle, dropout and wildcards")
+            raise ValueError(
+                "data.cache_text needs captions that do not vary: turn it off, or captions.shuffle, captions.dropout,"
+                " captions.tag_dropout, captions.dropout_every_n_epochs, captions.wildcards and token warm-up"
+            )
         if (self.schedule.type == "adafactor") != (self.optimizer.type == "adafactor" and self.optimizer.lr is None):
-            raise ValueError("the adafactor schedule and an Adafactor optimizer with an empty lr belong together")
+            raise ValueError(
+                "schedule.type adafactor and optimizer.type adafactor with an empty optimizer.lr belong together:"
+                " choose both, or neither"
+            )
         return self
 
 

@@ -6,50 +6,58 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainer.config.parts import IsPath, Kohya, Part, Probability, Size
+from trainer.config.parts import IsPath, Kohya, Part, Probability, Size, Text
 
 
 class Buckets(Part):
     """Sizes by aspect ratio, so that pictures need not be square."""
 
-    smallest: Annotated[int, Field(ge=64, le=4096), Kohya("min_bucket_reso")] = 256
+    smallest: Annotated[int, Field(ge=64, le=4096), Kohya("min_bucket_reso", "Minimum bucket resolution")] = 256
     """Smallest side of a bucket in pixels; not used with no_upscale."""
-    largest: Annotated[int, Field(ge=64, le=8192), Kohya("max_bucket_reso")] = 2048
+    largest: Annotated[int, Field(ge=64, le=8192), Kohya("max_bucket_reso", "Maximum bucket resolution")] = 2048
     """Largest side of a bucket in pixels; not used with no_upscale."""
-    step: Annotated[int, Field(ge=8, le=512, multiple_of=8), Kohya("bucket_reso_steps")] = 64
+    step: Annotated[int, Field(ge=8, le=512, multiple_of=8), Kohya("bucket_reso_steps", "Bucket resolution steps")] = 64
     """Bucket sides are multiples of this many pixels."""
-    no_upscale: Annotated[bool, Kohya("bucket_no_upscale")] = True
+    no_upscale: Annotated[bool, Kohya("bucket_no_upscale", "Don't upscale bucket resolution")] = True
     """Never enlarge a picture; small ones get a bucket of their own size."""
 
 
 class Data(Part):
     """The pictures."""
 
-    images: Annotated[str, Kohya("train_data_dir"), IsPath()] = "zk9"
+    images: Annotated[
+        str, Kohya("train_data_dir", "Image folder", "Image folder (containing training images subfolders)"), IsPath()
+    ] = "zk9"
     """Image folder: holds folders named `<repeats>_<words>`, or pictures directly; `zk9` is the shipped demo."""
-    reg: Annotated[str | None, Kohya("reg_data_dir"), IsPath()] = None
+    reg: Annotated[Text, Kohya("reg_data_dir", "Regularisation folder", "Regularisation directory"), IsPath()] = None
     """Regularisation folder: pictures of the class in general, so that it is not forgotten."""
     repeats: Annotated[int, Field(ge=1, le=10000)] = 1
     """Repeats of each picture in an epoch when the image folder holds pictures directly."""
-    resolution: Annotated[Size, Kohya("max_resolution")] = (512, 512)
+    resolution: Annotated[Size, Kohya("max_resolution", "Max Resolution")] = (512, 512)
     """Width and height that pictures are trained at; with buckets, their area."""
-    buckets: Annotated[Buckets | None, Kohya("enable_bucket")] = Buckets()
+    buckets: Annotated[Buckets | None, Kohya("enable_bucket", "Enable buckets")] = Buckets()
     """Buckets by aspect ratio; empty crops every picture to the one resolution."""
-    crop: Annotated[Literal["center", "random"], Kohya("random_crop")] = "center"
+    crop: Annotated[Literal["center", "random"], Kohya("random_crop", "Crop", "Random crop instead of center crop")] = (
+        "center"
+    )
     """Where a picture that does not fit its bucket is cut; random needs uncached latents."""
-    interpolation: Annotated[Literal["auto", "lanczos", "area", "bicubic"], Kohya("resize_interpolation")] = "auto"
+    interpolation: Annotated[
+        Literal["auto", "lanczos", "area", "bicubic"], Kohya("resize_interpolation", "Resize interpolation")
+    ] = "auto"
     """How pictures are resized; auto shrinks by area and enlarges by Lanczos, as sd-scripts does."""
-    flip: Annotated[bool, Kohya("flip_aug")] = False
+    flip: Annotated[bool, Kohya("flip_aug", "Flip augmentation")] = False
     """Mirror half of the pictures left to right; not for faces with a clear parting or one-sided marks."""
-    color_aug: Annotated[bool, Kohya("color_aug")] = False
+    color_aug: Annotated[bool, Kohya("color_aug", "Color augmentation")] = False
     """Vary hue and gamma a little at each use; needs uncached latents."""
-    background: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
+    background: Annotated[str, Field(title="Background colour", pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
     """Colour put behind transparent pictures."""
-    cache_latents: Annotated[bool, Kohya("cache_latents")] = True
+    cache_latents: Annotated[bool, Kohya("cache_latents", "Cache latents")] = True
     """Encode each picture once and keep the result on disk, shared between trainings."""
-    cache_text: Annotated[bool, Kohya("cache_text_encoder_outputs")] = False
+    cache_text: Annotated[bool, Kohya("cache_text_encoder_outputs", "Cache text encoder outputs")] = False
     """Encode each caption once; only when captions do not vary and no text encoder is trained."""
-    workers: Annotated[int, Field(ge=0, le=64), Kohya("max_data_loader_n_workers")] = 2
+    workers: Annotated[
+        int, Field(ge=0, le=64), Kohya("max_data_loader_n_workers", "Workers", "Max num workers for DataLoader")
+    ] = 2
     """Pictures prepared ahead in parallel; the result does not depend on it."""
 
     @model_validator(mode="after")
@@ -63,37 +71,43 @@ class Data(Part):
 class Captions(Part):
     """The words beside each picture."""
 
-    extension: Annotated[str, Field(pattern=r"^\.[A-Za-z0-9_.-]+$"), Kohya("caption_extension")] = ".txt"
+    extension: Annotated[
+        str,
+        Field(pattern=r"^\.[A-Za-z0-9_.-]+$"),
+        Kohya("caption_extension", "Caption Extension", "Caption file extension"),
+    ] = ".txt"
     """Caption files have the picture's name with this ending; a picture without one takes its folder's words."""
-    prefix: Annotated[str, Kohya("caption_prefix")] = ""
+    prefix: Annotated[str, Kohya("caption_prefix", "Caption prefix")] = ""
     """Put before every caption, for instance the trigger word."""
-    suffix: Annotated[str, Kohya("caption_suffix")] = ""
+    suffix: Annotated[str, Kohya("caption_suffix", "Caption suffix")] = ""
     """Put after every caption."""
-    separator: Annotated[str, Field(min_length=1), Kohya("caption_separator")] = ","
+    separator: Annotated[str, Field(min_length=1), Kohya("caption_separator", "Caption separator")] = ","
     """What stands between two tags."""
-    secondary_separator: Annotated[str | None, Kohya("secondary_separator")] = None
+    secondary_separator: Annotated[Text, Kohya("secondary_separator", "Secondary separator")] = None
     """Holds tags together that are shuffled and dropped as one; replaced by the separator at the end."""
-    shuffle: Annotated[bool, Kohya("shuffle_caption")] = False
+    shuffle: Annotated[bool, Kohya("shuffle_caption", "Shuffle caption")] = False
     """Shuffle the tags at each use."""
-    keep_tokens: Annotated[int, Field(ge=0, le=255), Kohya("keep_tokens")] = 0
+    keep_tokens: Annotated[int, Field(ge=0, le=255), Kohya("keep_tokens", "Keep n tokens")] = 0
     """The first n tags keep their place and are never dropped."""
-    keep_tokens_separator: Annotated[str | None, Kohya("keep_tokens_separator")] = None
+    keep_tokens_separator: Annotated[Text, Kohya("keep_tokens_separator", "Keep tokens separator")] = None
     """A mark such as `|||`: what stands before it keeps its place."""
-    dropout: Annotated[Probability, Kohya("caption_dropout_rate")] = 0.0
+    dropout: Annotated[Probability, Kohya("caption_dropout_rate", "Rate of caption dropout")] = 0.0
     """Chance that a picture is trained with an empty caption."""
-    dropout_every_n_epochs: Annotated[int | None, Field(ge=1), Kohya("caption_dropout_every_n_epochs")] = None
+    dropout_every_n_epochs: Annotated[
+        int | None, Field(ge=1), Kohya("caption_dropout_every_n_epochs", "Dropout caption every n epochs")
+    ] = None
     """Every n-th epoch is trained with empty captions."""
-    tag_dropout: Annotated[Probability, Kohya("caption_tag_dropout_rate")] = 0.0
+    tag_dropout: Annotated[Probability, Kohya("caption_tag_dropout_rate", "Rate of tag dropout")] = 0.0
     """Chance that a tag is left out."""
-    wildcards: Annotated[bool, Kohya("enable_wildcard")] = False
+    wildcards: Annotated[bool, Kohya("enable_wildcard", "Wildcards in captions")] = False
     """`{a|b}` picks one at each use, and a caption of several lines picks a line."""
-    weighted: Annotated[bool, Kohya("weighted_captions")] = False
+    weighted: Annotated[bool, Kohya("weighted_captions", "Weighted captions")] = False
     """`(word:1.2)` and `[word]` weigh words, in A1111's notation; the mean is not restored, as in sd-scripts."""
-    max_tokens: Annotated[Literal[75, 150, 225], Kohya("max_token_length")] = 75
+    max_tokens: Annotated[Literal[75, 150, 225], Kohya("max_token_length", "Max Token Length")] = 75
     """Longest caption in tokens."""
-    token_warmup_min: Annotated[int, Field(ge=1), Kohya("token_warmup_min")] = 1
+    token_warmup_min: Annotated[int, Field(ge=1), Kohya("token_warmup_min", "Token warmup: first tags")] = 1
     """Tags used at the first step when token warm-up is on."""
-    token_warmup_steps: Annotated[int, Field(ge=0), Kohya("token_warmup_step")] = 0
+    token_warmup_steps: Annotated[int, Field(ge=0), Kohya("token_warmup_step", "Token warmup: steps")] = 0
     """Steps over which the number of tags grows to all; 0 uses all from the start."""
 
     @property

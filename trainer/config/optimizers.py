@@ -13,7 +13,7 @@ class AdamW(Part):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
 
     type: Literal["adamw"] = "adamw"
-    lr: Annotated[float, Field(gt=0, le=1), Kohya("learning_rate")] = 1e-4
+    lr: Annotated[float, Field(gt=0, le=1), Kohya("learning_rate", "Learning rate")] = 1e-4
     """Learning rate."""
     betas: tuple[DropoutRate, DropoutRate] = (0.9, 0.999)
     """Decay of the running means of the gradient and of its square."""
@@ -33,7 +33,7 @@ class Lion(Part):
     """Sign of the momentum (Chen et al. 2023, arXiv 2302.06675); wants a rate 3 to 10 times below AdamW's."""
 
     type: Literal["lion"] = "lion"
-    lr: Annotated[float, Field(gt=0, le=1), Kohya("learning_rate")] = 2e-5
+    lr: Annotated[float, Field(gt=0, le=1), Kohya("learning_rate", "Learning rate")] = 2e-5
     """Learning rate."""
     betas: tuple[DropoutRate, DropoutRate] = (0.9, 0.99)
     """Share of the old momentum in the step taken, and in the momentum kept."""
@@ -45,7 +45,7 @@ class Adafactor(Part):
     """Adam with a factored second moment: almost no state (Shazeer & Stern 2018, arXiv 1804.04235)."""
 
     type: Literal["adafactor"] = "adafactor"
-    lr: Annotated[Annotated[float, Field(gt=0, le=1)] | None, Kohya("learning_rate")] = None
+    lr: Annotated[Annotated[float, Field(gt=0, le=1)] | None, Kohya("learning_rate", "Learning rate")] = None
     """Learning rate; empty lets Adafactor find its own (relative step)."""
     eps: tuple[float, float] = (1e-30, 1e-3)
     """Floors of the squared gradient and of the parameter scale."""
@@ -73,7 +73,7 @@ class Prodigy(Part):
     """AdamW that finds its own rate (Mishchenko & Defazio 2023, arXiv 2306.06101)."""
 
     type: Literal["prodigy"] = "prodigy"
-    lr: Annotated[float, Field(gt=0, le=10), Kohya("learning_rate")] = 1.0
+    lr: Annotated[float, Field(gt=0, le=10), Kohya("learning_rate", "Learning rate")] = 1.0
     """Factor on the rate that Prodigy finds; leave it at 1."""
     betas: tuple[DropoutRate, DropoutRate] = (0.9, 0.999)
     """Decay of the running means of the gradient and of its square."""
@@ -101,7 +101,7 @@ Optimizer = Annotated[AdamW | AdamW8bit | Lion | Adafactor | Prodigy, Field(disc
 class Warming(Part):
     """What all schedules of our own begin with."""
 
-    warmup: Annotated[Warmup, Kohya("lr_warmup_steps")] = 0
+    warmup: Annotated[Warmup, Kohya("lr_warmup_steps", "LR warmup", "LR warmup steps (override)")] = 0
     """Steps, or share of all steps such as `10%`, over which the rate rises from 0."""
 
 
@@ -127,7 +127,7 @@ class CosineWithRestarts(Warming):
     """Several cosines, each starting again at the full rate."""
 
     type: Literal["cosine_with_restarts"] = "cosine_with_restarts"
-    cycles: Annotated[Count, Kohya("lr_scheduler_num_cycles")] = 1
+    cycles: Annotated[Count, Kohya("lr_scheduler_num_cycles", "LR number of cycles", "LR # cycles")] = 1
     """Number of cosines."""
 
 
@@ -135,7 +135,7 @@ class Polynomial(Warming):
     """A power of the straight line down to 1e-7."""
 
     type: Literal["polynomial"] = "polynomial"
-    power: Annotated[float, Field(gt=0, le=10), Kohya("lr_scheduler_power")] = 1.0
+    power: Annotated[float, Field(gt=0, le=10), Kohya("lr_scheduler_power", "LR power")] = 1.0
     """1 is a straight line, more stays low for longer."""
 
 

@@ -7,18 +7,24 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.fields import ComputedFieldInfo, FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True)
 class Kohya:
-    """The kohya_ss key of a field. A plain dataclass: a pydantic model as metadata provokes serializer warnings."""
+    """A field's key in kohya_ss, the label that tutorials know it by, and today's label of the Kohya GUI if it differs.
+
+    A plain dataclass: a pydantic model as metadata provokes serializer warnings.
+    """
 
     key: str
+    label: str
+    today: str = ""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(core), "kohya": self.key}
+        return {**handler(core), "kohya": self.key, **({"kohya_label": self.today} if self.today else {})}
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,18 @@ class IsPath:
     """Marks a file or folder: a relative one counts from the config's file."""
 
 
+def label(name: str, field: FieldInfo | ComputedFieldInfo) -> str:
+    """What a field is called on the page, and in the JSON schema's `title`."""
+    known = [mark.label for mark in getattr(field, "metadata", ()) if isinstance(mark, Kohya)]
+    return field.title or next(iter(known), name.replace("_", " ").capitalize())
+
+
 class Part(BaseModel):
     """A group of options: immutable, and a name it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, field_title_generator=label
+    )
 
 
 def _size(value: Any) -> Any:
@@ -39,6 +53,10 @@ def _size(value: Any) -> Any:
     if isinstance(value, int):
         value = [value]
     return [*value, *value] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _off(value: Any) -> Any:
+    return None if value == "" else value
 
 
 def _warmup(value: int | str) -> int | str:
@@ -52,5 +70,9 @@ DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=64, le=4096)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_size)]
+Text = Annotated[str | None, BeforeValidator(_off)]
+"""A text that may be off; nothing written is off too."""
+Line = Annotated[str, Field(pattern=r"^[^\r\n]*[^\s][^\r\n]*$")]
+"""A text of one line that says something."""
 Rate = Annotated[float, Field(gt=0)] | Literal["same"] | None
 Warmup = Annotated[Annotated[int, Field(ge=0)] | str, AfterValidator(_warmup)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trainer.config.parts import Count, IsPath, Kohya, Part, Probability
+from trainer.config.parts import Count, IsPath, Kohya, Line, Part, Probability, Text
 
 Sampler = Literal[
     "ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver", "dpmsolver++", "dpmsingle",
@@ -30,27 +30,31 @@ def _file_name(name: str) -> str:
 class Train(Part):
     """Length, batch, and how memory is used."""
 
-    epochs: Annotated[Count | None, Kohya("max_train_epochs")] = 10
+    epochs: Annotated[Count | None, Kohya("max_train_epochs", "Epoch", "Max train epoch")] = 10
     """Times that all pictures with their repeats are seen; empty counts by steps alone."""
-    steps: Annotated[Count | None, Kohya("max_train_steps")] = None
+    steps: Annotated[Count | None, Kohya("max_train_steps", "Max train steps")] = None
     """Stop after this many optimizer steps, even in the middle of an epoch."""
-    batch: Annotated[int, Field(ge=1, le=256), Kohya("train_batch_size")] = 1
+    batch: Annotated[int, Field(ge=1, le=256), Kohya("train_batch_size", "Train batch size")] = 1
     """Pictures in a batch."""
-    accumulate: Annotated[int, Field(ge=1, le=1024), Kohya("gradient_accumulation_steps")] = 1
+    accumulate: Annotated[
+        int, Field(ge=1, le=1024), Kohya("gradient_accumulation_steps", "Gradient accumulate steps")
+    ] = 1
     """Batches whose gradients are added up before a step: a larger batch in the same memory."""
-    precision: Annotated[Literal["no", "fp16", "bf16"], Kohya("mixed_precision")] = "no"
+    precision: Annotated[Literal["no", "fp16", "bf16"], Kohya("mixed_precision", "Mixed precision")] = "no"
     """Mixed precision: the base model's numbers; bf16 for RTX 30 and newer, fp16 for older cards, no for the CPU."""
-    full: Annotated[bool, Kohya("full_bf16")] = False
+    full: Annotated[bool, Kohya("full_bf16", "Full bf16 training", "Full bf16 training (experimental)")] = False
     """Keep the trained weights in the mixed precision as well: less memory, less exact."""
-    checkpointing: Annotated[bool, Kohya("gradient_checkpointing")] = False
+    checkpointing: Annotated[bool, Kohya("gradient_checkpointing", "Gradient checkpointing")] = False
     """Compute activations twice in place of keeping them: far less memory, about a third slower."""
-    attention: Annotated[Literal["sdpa", "xformers"], Kohya("xformers")] = "sdpa"
+    attention: Annotated[Literal["sdpa", "xformers"], Kohya("xformers", "CrossAttention")] = "sdpa"
     """Attention kernel; xformers must be installed."""
-    clip: Annotated[float | None, Field(gt=0), Kohya("max_grad_norm")] = 1.0
+    clip: Annotated[float | None, Field(gt=0), Kohya("max_grad_norm", "Max grad norm")] = 1.0
     """Limit on the norm of the gradient; empty sets none."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto takes the first GPU there is."""
-    threads: Annotated[Count | None, Kohya("num_cpu_threads_per_process")] = None
+    threads: Annotated[
+        Count | None, Kohya("num_cpu_threads_per_process", "CPU threads", "Number of CPU threads per core")
+    ] = None
     """CPU threads; empty takes all cores. Kept through a resume, because it can change the last bit."""
 
     @model_validator(mode="after")
@@ -58,85 +62,92 @@ class Train(Part):
         if self.epochs is None and self.steps is None:
             raise ValueError("one of epochs and steps must be given, or training would never end")
         if self.full and self.precision == "no":
-            raise ValueError("full needs a mixed precision: set precision to bf16 or fp16, or full to false")
+            raise ValueError("full needs numbers of 16 bits: set precision to bf16 or fp16, or full to false")
         return self
 
 
 class Save(Part):
     """What is written during training."""
 
-    every_epochs: Annotated[Count | None, Kohya("save_every_n_epochs")] = 1
+    every_epochs: Annotated[Count | None, Kohya("save_every_n_epochs", "Save every N epochs")] = 1
     """Save the LoRA every n epochs."""
-    every_steps: Annotated[Count | None, Kohya("save_every_n_steps")] = None
+    every_steps: Annotated[Count | None, Kohya("save_every_n_steps", "Save every N steps")] = None
     """Save the LoRA every n steps."""
-    every_minutes: Annotated[float | None, Field(gt=0)] = None
+    every_minutes: Annotated[float | None, Field(gt=0, title="Save every N minutes")] = None
     """Save the LoRA every n minutes."""
-    keep_last: Annotated[Count | None, Kohya("save_last_n_epochs")] = None
+    keep_last: Annotated[Count | None, Kohya("save_last_n_epochs", "Save last N epochs")] = None
     """Keep only the newest n of these files; the final one always stays."""
-    precision: Annotated[Literal["fp32", "fp16", "bf16"], Kohya("save_precision")] = "fp16"
+    precision: Annotated[Literal["fp32", "fp16", "bf16"], Kohya("save_precision", "Save precision")] = "fp16"
     """Precision of the saved LoRA; fp16 is what every tool reads."""
-    state_minutes: Annotated[float, Field(ge=0)] = 10.0
+    state_minutes: Annotated[float, Field(ge=0, title="Minutes between training states")] = 10.0
     """Minutes between states that a training can be resumed from; 0 writes one each step."""
-    state_keep: Annotated[int, Field(ge=1, le=100)] = 2
+    state_keep: Annotated[int, Field(ge=1, le=100, title="Training states kept")] = 2
     """States kept in the run folder."""
 
 
 class Sample(Part):
     """Pictures made while training goes on."""
 
-    prompts: tuple[str, ...] = ()
+    prompts: Annotated[tuple[Line, ...], Field(title="Sample prompts")] = ()
     """Prompts, with the switches of sd-scripts: `--w 512 --h 768 --d 1 --s 30 --l 7.5 --n blurry --ss euler_a`."""
-    file: Annotated[str | None, Kohya("sample_prompts"), IsPath()] = None
+    file: Annotated[Text, Kohya("sample_prompts", "Sample prompts file", "Sample prompts"), IsPath()] = None
     """A text file with one prompt a line; `#` starts a comment."""
-    every_epochs: Annotated[Count | None, Kohya("sample_every_n_epochs")] = None
+    every_epochs: Annotated[Count | None, Kohya("sample_every_n_epochs", "Sample every n epochs")] = None
     """Sample every n epochs."""
-    every_steps: Annotated[Count | None, Kohya("sample_every_n_steps")] = None
+    every_steps: Annotated[Count | None, Kohya("sample_every_n_steps", "Sample every n steps")] = None
     """Sample every n steps."""
-    first: Annotated[bool, Kohya("sample_at_first")] = False
+    first: Annotated[bool, Kohya("sample_at_first", "Sample before training")] = False
     """Sample once before the first step, to see the base model."""
-    sampler: Annotated[Sampler, Kohya("sample_sampler")] = "ddim"
+    sampler: Annotated[Sampler, Kohya("sample_sampler", "Sample sampler")] = "ddim"
     """Sampler of prompts that name none."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32, title="Sample seed")] = 42
     """Seed of prompts that name none; the same for every prompt and time, so that pictures can be compared."""
 
 
 class Validation(Part):
     """Loss at fixed noise and fixed timesteps on pictures that are not trained, and on some that are."""
 
-    share: Annotated[Probability, Kohya("validation_split")] = 0.0
+    share: Annotated[Probability, Kohya("validation_split", "Validation share")] = 0.0
     """Share of the pictures held out; 0 holds none out."""
-    folder: Annotated[str | None, IsPath()] = None
+    folder: Annotated[Text, Field(title="Validation folder"), IsPath()] = None
     """A folder of pictures to validate on, in place of a share."""
-    every_epochs: Annotated[Count | None, Kohya("validate_every_n_epochs")] = 1
+    every_epochs: Annotated[Count | None, Kohya("validate_every_n_epochs", "Validate every n epochs")] = 1
     """Validate every n epochs."""
-    every_steps: Annotated[Count | None, Kohya("validate_every_n_steps")] = None
+    every_steps: Annotated[Count | None, Kohya("validate_every_n_steps", "Validate every n steps")] = None
     """Validate every n steps."""
-    timesteps: Annotated[tuple[Annotated[int, Field(ge=0, le=999)], ...], Field(min_length=1)] = (200, 400, 600, 800)
+    timesteps: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=999)], ...], Field(min_length=1, title="Validation timesteps")
+    ] = (200, 400, 600, 800)
     """Timesteps at which the loss is taken."""
-    pictures: Annotated[int, Field(ge=1, le=1000)] = 16
+    pictures: Annotated[int, Field(ge=1, le=1000, title="Trained pictures measured")] = 16
     """Trained pictures that are measured beside them, so that the gap shows."""
 
 
 class Output(Part):
     """Where the LoRA goes, and what its file says about itself."""
 
-    name: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_file_name), Kohya("output_name")] = "last"
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=128),
+        AfterValidator(_file_name),
+        Kohya("output_name", "Model output name", "Trained Model output name"),
+    ] = "last"
     """Model output name: the file is `<name>.safetensors`."""
-    folder: Annotated[str | None, Kohya("output_dir"), IsPath()] = None
+    folder: Annotated[Text, Kohya("output_dir", "Output folder", "Output directory for trained model"), IsPath()] = None
     """Output folder, as well as the run folder; empty keeps files in the run folder."""
-    logging: Annotated[str | None, Kohya("logging_dir"), IsPath()] = None
+    logging: Annotated[Text, Kohya("logging_dir", "Logging folder", "Logging directory"), IsPath()] = None
     """Logging folder that gets the TensorBoard files too."""
-    metadata: Annotated[bool, Kohya("no_metadata")] = True
+    metadata: Annotated[bool, Kohya("no_metadata", "Write metadata")] = True
     """Write into the file how it was made."""
-    comment: Annotated[str, Kohya("training_comment")] = ""
+    comment: Annotated[str, Kohya("training_comment", "Training comment")] = ""
     """Training comment; a good place for the trigger word."""
-    title: Annotated[str, Kohya("metadata_title")] = ""
+    title: Annotated[str, Kohya("metadata_title", "Metadata title")] = ""
     """Title in the file; empty takes the name."""
-    author: Annotated[str, Kohya("metadata_author")] = ""
+    author: Annotated[str, Kohya("metadata_author", "Metadata author")] = ""
     """Author in the file."""
-    description: Annotated[str, Kohya("metadata_description")] = ""
+    description: Annotated[str, Kohya("metadata_description", "Metadata description")] = ""
     """Description in the file."""
-    license: Annotated[str, Kohya("metadata_license")] = ""
+    license: Annotated[str, Kohya("metadata_license", "Metadata license")] = ""
     """Licence in the file."""
-    tags: Annotated[str, Kohya("metadata_tags")] = ""
+    tags: Annotated[str, Kohya("metadata_tags", "Metadata tags")] = ""
     """Tags in the file."""

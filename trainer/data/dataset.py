@@ -45,6 +45,8 @@ class Batch(NamedTuple):
     """What SDXL is told, [B, 2] int64 each: height and width, top and left."""
     weights: Tensor
     """[B] float32: 1, or `objective.prior_weight` for regularisation."""
+    reg: list[bool]
+    """Which are regularisation pictures."""
     pictures: list[str]
     """Names that random draws go by: the digest of the picture's bytes, and which use of the epoch it is."""
     names: list[str]
@@ -107,13 +109,14 @@ class Dataset:
             latents = torch.cat([encode(self.family, one[None]) for one in self.prepared(epoch, index)])
         captions = [self.caption(item, epoch, index) for item in items]
         pictures = [shot.picture for shot in shots]
-        weights = [config.objective.prior_weight if picture.folder.reg else 1.0 for picture in pictures]
+        reg = [picture.folder.reg for picture in pictures]
         cond = [self.cond[caption] for caption in captions] if config.data.cache_text else []
         return Batch(
             latents=latents,
             captions=captions,
             sizes=sizes_of(shots),
-            weights=torch.tensor(weights),
+            weights=torch.tensor([config.objective.prior_weight if one else 1.0 for one in reg]),
+            reg=reg,
             pictures=[item.draws for item in items],
             names=[picture.path.name for picture in pictures],
             cond={name: torch.cat([one[name] for one in cond]) for name in cond[0]} if cond else None,

@@ -108,8 +108,14 @@ class _Listing:
     loose: dict[str, Path]
 
     def caption(self, picture: Path) -> Path | None:
-        """The caption beside a picture, by its very name, else by one that reads the same (macOS splits accents)."""
-        return self.captions.get(picture.stem) or self.loose.get(_loosely(picture.stem))
+        """The caption beside a picture, by its very name, else by one that reads the same (macOS splits accents).
+
+        Face croppers add four parts with `_` to a name; such a crop falls back on its picture's caption (sd-scripts).
+        """
+        parts = picture.stem.split("_")
+        stems = [picture.stem] if len(parts) < 5 else [picture.stem, "_".join(parts[:-4])]
+        found = (self.captions.get(stem) or self.loose.get(_loosely(stem)) for stem in stems)
+        return next((path for path in found if path), None)
 
 
 def collect(

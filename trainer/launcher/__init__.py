@@ -24,3 +24,9 @@ def clean_env() -> dict[str, str]:
     """Our environment, without what would let Python import from outside .venv: another path, or the current folder."""
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     return {**kept, "PYTHONSAFEPATH": "1"}
+
+
+def child_env() -> dict[str, str]:
+    """The environment of what we start. A person's own settings win over all but the safe path."""
+    gentle = {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
+    return {**gentle, "HF_HUB_DISABLE_TELEMETRY": "1", **clean_env()}

@@ -1,0 +1,175 @@
+"""Optimizer, schedule and rates: what the Kohya GUI spreads over ten keys and two lines of text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainer.config import Adafactor, AdamW, AdamW8bit, Lion, Prodigy
+from trainer.kohya import table
+from trainer.kohya.reader import Reader
+from trainer.kohya.words import WordError, coerce, pairs
+
+OPTIMIZERS = {kind.model_fields["type"].default: kind for kind in (AdamW, AdamW8bit, Lion, Adafactor, Prodigy)}
+
+
+def names_of(kind: str) -> dict[str, str]:
+    """The arguments of an optimizer by their names in optimizer_args, and our options."""
+    options = [name for name in OPTIMIZERS[kind].model_fields if name not in ("type", "lr")]
+    return {table.ARGUMENT_NAMES.get(name, name): name for name in options}
+
+
+def read_optimizer(reader: Reader) -> None:
+    """The optimizer and its arguments. Adafactor finds its own rate unless relative_step is False."""
+    name = reader.take("optimizer", str)
+    ours, differs = table.OPTIMIZERS.get((name or "AdamW").lower(), ("", ""))
+    if not ours:
+        known = ", ".join(table.OPTIMIZER_NAMES.values())
+        return reader.refuse("optimizer", f"is still to come: choose one of {known}")
+    if name:
+        reader.put("optimizer.type", ours, "optimizer")
+        if differs:
+            reader.say("optimizer", "converted", f"{table.OPTIMIZER_NAMES[ours]} is taken: {differs}", loud=True)
+    given = arguments_of(reader, "optimizer_args")
+    relative = ours == "adafactor" and given.pop("relative_step", True) is not False
+    known = names_of(ours)
+    for argument, value in given.items():
+        if argument in known:
+            reader.put("optimizer.type", ours, "optimizer")
+            reader.put(f"optimizer.{known[argument]}", value, "optimizer_args")
+        elif value not in table.INERT.get(argument, ()):
+            listed = ", ".join(known)
+            reader.refuse("optimizer_args", f"{argument} is no argument of {name or 'AdamW'} here: {listed} are")
+    if relative:
+        reader.put("optimizer.lr", None, "optimizer")
+    return None
+
+
+def arguments_of(reader: Reader, key: str) -> dict[str, Any]:
+    """The `name=value` pairs of a key."""
+    try:
+        return pairs(reader.take(key, str) or "")
+    except WordError as error:
+        reader.refuse(key, str(error))
+        return {}
+
+
+def finds_rate(reader: Reader) -> bool:
+    """Whether Adafactor was asked to find its own rate."""
+    chosen = reader.tree.get("optimizer", {})
+    return chosen.get("type") == "adafactor" and chosen.get("lr", 1) is None
+
+
+def read_schedule(reader: Reader) -> None:
+    """The schedule and its warm-up: in steps where these are given, else in percent of all steps."""
+    name = reader.take("lr_scheduler", str)
+    given = arguments_of(reader, "lr_scheduler_args")
+    if custom := reader.take("lr_scheduler_type", str):
+        reader.refuse("lr_scheduler_type", f"{custom} is still to come: empty it and choose a schedule in lr_scheduler")
+    if finds_rate(reader):
+        reader.put("schedule", {"type": "adafactor"}, "lr_scheduler")
+        if name and name != "adafactor":
+            said = "Adafactor with relative steps has a schedule of its own, in the Kohya GUI too"
+            reader.say("lr_scheduler", "converted", said, loud=True)
+    elif name in table.SCHEDULES:
+        reader.put("schedule.type", name.removesuffix("_with_warmup"), "lr_scheduler")
+    elif name:
+        known = "is still to come" if name in table.LATER_SCHEDULES else "is not known"
+        reader.refuse("lr_scheduler", f"{known}: choose one of {', '.join(table.SCHEDULES)}")
+    kind = reader.tree.get("schedule", {}).get("type", "cosine")
+    spoken = {"cosine_with_restarts": ("num_cycles", "lr_scheduler_num_cycles"),
+              "polynomial": ("power", "lr_scheduler_power")}  # fmt: skip
+    argument, key = spoken.get(kind, ("", ""))
+    for word, value in given.items():
+        if word == argument:
+            reader.add({key: value})
+        else:
+            listed = f"{argument} is" if argument else "none are"
+            reader.refuse("lr_scheduler_args", f"{word} is no argument of {kind} here: {listed}")
+    read_warmup(reader, kind if name != "constant_with_warmup" else name)
+
+
+def read_warmup(reader: Reader, schedule: str) -> None:
+    """The warm-up; `constant` and Adafactor's schedule have none."""
+    steps: Any = reader.left.get("lr_warmup_steps")
+    if isinstance(steps, str) and steps.strip().endswith("%"):
+        reader.say("lr_warmup_steps", "converted")
+        steps = steps.strip()
+    elif isinstance(steps := reader.take("lr_warmup_steps", float), float):
+        steps = share(steps * 100) if 0 < steps < 1 else int(steps)  # sd-scripts takes a share too
+    whole = reader.left.get("lr_warmup")
+    percent = reader.take("lr_warmup", float if isinstance(whole, float) else int)
+    key = "lr_warmup_steps" if steps else "lr_warmup"
+    warmup = steps or (share(percent) if percent else 0)
+    if steps and percent:
+        reader.say("lr_warmup", "unused", "lr_warmup_steps is given and wins")
+    if schedule in ("constant", "adafactor"):
+        if warmup:
+            hint = "; constant_with_warmup has one" if schedule == "constant" else ""
+            reader.say(key, "unused", f"{schedule} has no warm-up, in the Kohya GUI neither{hint}", loud=True)
+    elif steps is not None or percent is not None:
+        reader.put("schedule.warmup", warmup, key)
+
+
+def share(percent: float) -> str:
+    """A percentage as our warm-up is written."""
+    return f"{float(f'{percent:.6g}'):g}%"
+
+
+def read_rates(reader: Reader) -> None:
+    """learning_rate, unet_lr and text_encoder_lr: 0 leaves a part as it is; 0 for both trains both at learning_rate."""
+    main, unet = reader.take("learning_rate", float), reader.take("unet_lr", float)
+    text = read_text_rates(reader)
+    if text == [] and unet == 0:
+        if main == 0:
+            return reader.refuse("learning_rate", "all three rates are 0, nothing would be trained: give one a number")
+        said = f"with text_encoder_lr 0 too, everything is trained at learning_rate {main or ''}".rstrip()
+        reader.say("unet_lr", "converted", said, loud=True)
+        unet, text = None, None
+    own = [rate for rate in (unet, *(text or [])) if rate]
+    rest = None if main == 0 else "same"  # what a part without a rate of its own gets
+    relative = finds_rate(reader)
+    if relative and (own or main):
+        reader.say("learning_rate", "converted", "not used: Adafactor finds its own rates", loud=False)
+    elif main == 0 and not own:
+        return reader.refuse("learning_rate", "nothing would be trained: give it a number above 0")
+    elif main == 0:
+        reader.put("optimizer.lr", own[0], "learning_rate")
+        said = f"0 serves nothing, unet_lr and text_encoder_lr have their own: {own[0]:g} is kept as the common rate"
+        reader.say("learning_rate", "converted", said, loud=True)
+    elif main is not None:
+        reader.put("optimizer.lr", main, "learning_rate")
+    rest = "same" if relative else rest
+    first, second = (text[0], text[-1]) if text else (None, None)
+    if unet is not None or rest is None:
+        reader.put("rates.unet", _rate(unet, relative, rest), "unet_lr")
+    if text is not None or rest is None:
+        for part, rate in (("text_encoder", first), ("text_encoder_2", second)):
+            reader.put(f"rates.{part}", None if text == [] else _rate(rate, relative, rest), "text_encoder_lr")
+    return None
+
+
+def _rate(own: float | None, relative: bool, rest: str | None) -> float | str | None:
+    """The rate of a part: its own, the common one, or None where it is 0."""
+    if own is None:
+        return rest
+    return ("same" if relative else own) if own else None
+
+
+def read_text_rates(reader: Reader) -> list[float] | None:
+    """One or two rates of text encoders, given as a number, text, or a list; [] is 0, None is not given."""
+    value = reader.left.get("text_encoder_lr")
+    if isinstance(value, str) and len(value.replace(",", " ").split()) > 1:
+        value = value.replace(",", " ").split()
+    if not isinstance(value, list):
+        rate = reader.take("text_encoder_lr", float)
+        return None if rate is None else [rate] if rate else []
+    reader.take("text_encoder_lr", str)
+    try:
+        rates = [coerce("text_encoder_lr", item, float) for item in value]
+    except WordError as error:
+        reader.refuse("text_encoder_lr", str(error))
+        return None
+    if not 1 <= len(rates) <= 2 or None in rates:
+        reader.refuse("text_encoder_lr", "holds one rate, or two for SDXL's two text encoders")
+        return None
+    return rates if any(rates) else []

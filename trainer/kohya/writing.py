@@ -1,0 +1,124 @@
+"""From our options to a file of the Kohya GUI, and what such a file cannot hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainer.config import Config
+from trainer.configio import Tree, check, overlay
+from trainer.families.detect import Detected
+from trainer.kohya import table
+from trainer.kohya.learning import names_of
+from trainer.kohya.reader import Reader, places
+from trainer.kohya.reading import MAPPED, MARKED, read_all
+from trainer.kohya.words import kind_of, shown, spelled
+
+ARGUMENTS = {key: name for name, key in table.ARGUMENTS.items()}
+DEFAULTS = Config().model_dump(mode="json")
+
+
+def write(config: Config, found: Detected | None = None) -> Tree:
+    """All 287 keys of the LoRA tab, sorted; what only sd-scripts knows goes into additional_parameters.
+
+    `found` is what the base model was seen to be: the boxes for SDXL and v-prediction follow it where options are auto.
+    What the file cannot hold is told by `lost`.
+    """
+    whole = config.model_dump(mode="json")
+    tree = dict(table.FRESH)
+    extra: dict[str, Any] = {}
+    for key, dotted, field in places(whole):
+        if key in MARKED and key not in MAPPED:
+            value = at(whole, dotted)
+            if value is None:
+                value = 0 if kind_of(field.annotation) in (int, float) else ""
+            (tree if key in tree else extra)[key] = spelled(value) if isinstance(value, list) else value
+            if value == at(DEFAULTS, dotted) or value in ("", 0, False):
+                extra.pop(key, None)
+    for key, (dotted, values) in MAPPED.items():
+        back = {ours: theirs for theirs, ours in reversed(values.items())}
+        value = back.get(at(whole, dotted), False) if back else at(whole, dotted)
+        if key in tree or (value and value != back.get(at(DEFAULTS, dotted))):
+            (tree if key in tree else extra)[key] = value
+    extra.pop("num_repeats", None)
+    if found:
+        tree["sdxl"] |= config.model.family == "auto" and found.family == "sdxl"
+        tree["v_parameterization"] |= config.model.prediction == "auto" and found.prediction == "v"
+    write_learning(config, tree)
+    write_rest(config, tree, extra)
+    words = (argument(key, value) for key, value in sorted(extra.items()))
+    tree["additional_parameters"] = " ".join(word for word in words if word)
+    return dict(sorted(tree.items()))
+
+
+def write_learning(config: Config, tree: Tree) -> None:
+    """Optimizer, schedule, and rates."""
+    optimizer, schedule = config.optimizer, config.schedule
+    kind = type(optimizer)()
+    values = {theirs: getattr(optimizer, ours) for theirs, ours in names_of(optimizer.type).items()}
+    plain = {theirs: getattr(kind, ours) for theirs, ours in names_of(optimizer.type).items()}
+    if optimizer.type == "adafactor":
+        values["relative_step"] = optimizer.lr is None
+    changed = {name: value for name, value in values.items() if name not in plain or value != plain[name]}
+    tree["optimizer"] = table.OPTIMIZER_NAMES[optimizer.type]
+    tree["optimizer_args"] = " ".join(f"{name}={spelled(value)}" for name, value in changed.items())
+
+    rate = optimizer.lr or table.FRESH["learning_rate"]
+    rates = {part: rate if own == "same" else own or 0 for part, own in config.rates}
+    text = rates["text_encoder"] or (rates["text_encoder_2"] if not rates["unet"] else 0)
+    tree |= {"learning_rate": rate, "unet_lr": rates["unet"], "text_encoder_lr": text}
+
+    warmup = 0 if schedule.type == "adafactor" else schedule.warmup
+    steps, share = (0, float(warmup[:-1])) if isinstance(warmup, str) else (warmup, 0)
+    tree |= {"lr_warmup_steps": steps, "lr_warmup": int(share) if share == int(share) else share}
+    tree["lr_scheduler"] = "constant_with_warmup" if schedule.type == "constant" and warmup else schedule.type
+
+
+def write_rest(config: Config, tree: Tree, extra: Tree) -> None:
+    """What is not one option for one key."""
+    train, save = config.train, config.save
+    if config.network.conv_rank is None:
+        tree |= {"LoRA_type": "Standard", "conv_dim": table.FRESH["conv_dim"], "conv_alpha": table.FRESH["conv_alpha"]}
+    else:
+        tree["LoRA_type"] = "Kohya LoCon"
+    tree["enable_bucket"] = config.data.buckets is not None
+    tree["noise_offset_type"] = "Multires" if config.objective.noise.type == "multires" else "Original"
+    tree |= {f"full_{kind}": train.full and train.precision == kind for kind in ("bf16", "fp16")}
+    tree |= {"epoch": train.epochs or table.FRESH["epoch"], "max_train_steps": train.steps or 0}
+    tree["max_train_epochs"] = 0 if train.steps else train.epochs
+    if save.keep_last and save.every_steps and not save.every_epochs:
+        tree |= {"save_last_n_epochs": 0, "save_last_n_steps": save.keep_last * save.every_steps - 1}
+    tree["sample_prompts"] = "\n".join(config.sample.prompts)
+    if config.sample.prompts:
+        extra.pop("--sample_prompts", None)
+
+
+def argument(key: str, value: Any) -> str:
+    """An argument of sd-scripts, or nothing for one with spaces or quotes, which the GUI would break."""
+    name = key.removeprefix("--")
+    if value is True:
+        return f"--{name}"
+    return "" if any(sign in str(value) for sign in (*" \t\n\r\"'",)) else f"--{name}={value}"
+
+
+def lost(config: Config, found: Detected | None = None) -> list[str]:
+    """The options that a file of the Kohya GUI cannot hold, each as `train.steps 500`: what reading it back changes."""
+    reader = Reader(write(config, found), "")
+    read_all(reader)
+    back = check(overlay(DEFAULTS, reader.tree), "")
+    before, after = leaves(config), leaves(back)
+    return [f"{name} {shown(name, value)}" for name, value in before.items() if after.get(name) != value]
+
+
+def leaves(config: Config) -> dict[str, Any]:
+    """Every option by its dotted name; rates as numbers, and auto left out."""
+    whole = config.model_dump(mode="json")
+    flat = {dotted: at(whole, dotted) for _, dotted, _ in places(whole)}
+    flat |= {name: config.optimizer.lr for name, value in flat.items() if value == "same"}
+    return {name: value for name, value in flat.items() if value != "auto"}
+
+
+def at(whole: Any, dotted: str) -> Any:
+    """The value at a dotted name, or None where there is none."""
+    for word in dotted.split("."):
+        whole = whole.get(word) if isinstance(whole, dict) else None
+    return whole
