@@ -1,6 +1,7 @@
 """Start Likeness.
 
-    python launch.py                    train the demo (until the page is here) and say where its LoRA is
+    python launch.py [--port N] [...]   open the page on http://127.0.0.1:7860; page --help lists its flags, which are
+                                        those of the Kohya GUI (--listen IP, --server_port N, --headless, ...) and more
     python launch.py train CONFIG ...   train, or go on with --resume; --help after it shows its options
     python launch.py config CONFIG ...  check a config, open its pictures, and print what it would do
     python launch.py test [...]         ruff, pyrefly, then pytest; what follows goes to pytest
@@ -24,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
-from trainer.launcher import LaunchError, clean_env, say
+from trainer.launcher import LaunchError, child_env, say
 from trainer.launcher.install import ensure
 from trainer.launcher.machine import OTHER_TORCH, TORCH, choose
 from trainer.launcher.venv import Venv
@@ -67,13 +68,12 @@ def command_for(words: list[str]) -> list[str]:
     """The command line of the engine, or of the page, for what follows launch.py."""
     if words and words[0] in WORDS:
         return [*MODULE, "trainer", *words]
-    if words and not words[0].startswith("-"):
-        raise LaunchError(f"There is no {words[0]!r}; there are test, {', '.join(WORDS)}. See python launch.py --help.")
-    if (ROOT / "webui" / "__main__.py").exists():
-        return [*MODULE, "webui", *words]
-    if words:
-        raise LaunchError(f"{words[0]} belongs to the page, which is not here yet. See python launch.py --help.")
-    return [*MODULE, "trainer", "train", str(ROOT / "presets" / "demo.json")]
+    if words[:1] == ["page"]:
+        words = words[1:]
+    elif words and not words[0].startswith("-"):
+        there = ", ".join(("page", "test", *WORDS))
+        raise LaunchError(f"There is no {words[0]!r}; there are {there}. See python launch.py --help.")
+    return [*MODULE, "webui", *words]
 
 
 def run_tests(words: list[str]) -> int:
@@ -97,12 +97,6 @@ def report() -> int:
     say(f"PyTorch {OTHER_TORCH.get(pick.backend, TORCH)}, build {pick.backend}: {pick.why}.")
     say(".venv is ready." if action == "use" else f".venv is not ready: {why}. The next start installs.")
     return 0
-
-
-def child_env() -> dict[str, str]:
-    """The environment of what we start. A person's own settings win over all but the safe path."""
-    gentle = {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
-    return {**gentle, "HF_HUB_DISABLE_TELEMETRY": "1", **clean_env()}
 
 
 def become(command: list[str]) -> int:

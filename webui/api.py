@@ -1,0 +1,239 @@
+"""The page's own routes: runs, queue, machine, files. JSON in and out; an error is `{"error": words}`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from trainer import configio
+from trainer.config import Config
+from trainer.durable import DiskError, need_space
+from trainer.errors import InputError
+from webui.browse import Outside, browse, roots_of
+from webui.files import SIZES, download, download_all, thumb
+from webui.folders import prepare
+from webui.jobs import Conflict, Jobs, flags_of
+from webui.machine import machine
+from webui.runs import Missing
+from webui.settings import Settings
+from webui.stream import Cursor, stream
+from webui.uploads import TooLarge, Upload, receive, whole
+
+LARGEST = 4 * 2**20  # bytes of a JSON body
+MOST_COMPARED = 16
+MOST_SECONDS = 1e11  # a time in milliseconds would be later
+
+Tree = dict[str, Any]
+Work = Callable[[Request, Tree], Any]
+
+
+class WrongKind(InputError):
+    """A body that is not declared as JSON: such a request any web page could send."""
+
+
+STATUS = {Missing: 404, Outside: 403, Conflict: 409, TooLarge: 413, WrongKind: 415, DiskError: 507, InputError: 400}
+
+
+def routes(settings: Settings, jobs: Jobs) -> list[Route]:
+    """All routes under `api/`; the guard and the prefix are the server's."""
+    api = _Api(settings, jobs)
+    run = "/api/runs/{run}"
+    return [
+        _route("/api/runs", GET=lambda request, body: jobs.lines(), POST=api.start),
+        _route(run, GET=lambda request, body: jobs.detail(_run(request))),
+        _route(f"{run}/stream", GET=api.stream),
+        _route(f"{run}/command", POST=api.command),
+        _route(f"{run}/note", PUT=api.note),
+        _route(f"{run}/trash", POST=api.trash),
+        _route(f"{run}/again", POST=api.again),
+        _route(f"{run}/file/{{path:path}}", GET=api.file),
+        _route(f"{run}/zip", GET=lambda request, body: download_all(jobs.runs.folder(_run(request)))),
+        _route(f"{run}/thumb/{{path:path}}", GET=api.thumb),
+        _route("/api/compare", GET=api.compare),
+        _route("/api/queue", GET=lambda request, body: jobs.waiting(), POST=api.queue),
+        _route("/api/machine", GET=lambda request, body: machine(settings.runs)),
+        _route("/api/browse", GET=api.browse),
+        _route("/api/folders", POST=lambda request, body: prepare(body, settings)),
+        Route("/api/upload", api.upload, methods=["POST"]),
+    ]
+
+
+class Json(Response):
+    """JSON in ASCII, so that a name with broken letters cannot break the answer."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of a value; ValueError for NaN, which JSON has not."""
+        return json.dumps(content, allow_nan=False).encode()
+
+
+class _Api:
+    """The routes that need more than a line."""
+
+    def __init__(self, settings: Settings, jobs: Jobs) -> None:
+        self.settings, self.jobs = settings, jobs
+
+    def start(self, request: Request, body: Tree) -> Tree:
+        """{"preset": name | "config": tree, "set": {dotted: value}, "press", "gpu", "at"} -> {"id"}."""
+        flags = flags_of(_changes(body))
+        if "preset" in body:
+            config = configio.load(_text(body, "preset"), flags)
+        else:
+            tree = body.get("config")
+            if not isinstance(tree, dict):
+                raise InputError("config: give a config, or the name of a preset as preset")
+            tree = configio.absolute(configio.migrate(tree, "config"), self.settings.data_dir)
+            for flag in flags:
+                tree = configio.overlay(tree, configio.flag_tree(flag))
+            config = configio.check(configio.overlay(Config().model_dump(mode="json"), tree), "config")
+        press = _text(body, "press") if "press" in body else None
+        return {"id": self.jobs.start(config, press, _whole(body, "gpu"), _number(body, "at"))}
+
+    def stream(self, request: Request, body: Tree) -> Response:
+        """Server-sent events of a run, from where the page was."""
+        return stream(self.jobs, Cursor(self.jobs, _run(request), request.headers.get("last-event-id")))
+
+    def command(self, request: Request, body: Tree) -> Tree:
+        """{"command": word} -> {"did": what was done}."""
+        return {"did": self.jobs.command(_run(request), _text(body, "command"))}
+
+    def note(self, request: Request, body: Tree) -> Tree:
+        """{"note": text}."""
+        self.jobs.note(_run(request), _text(body, "note"))
+        return {}
+
+    def trash(self, request: Request, body: Tree) -> Tree:
+        """-> {"trash": the folder it lies in now}."""
+        return {"trash": str(self.jobs.trash(_run(request)))}
+
+    def again(self, request: Request, body: Tree) -> Tree:
+        """{"set": {dotted: value}, "gpu"} -> {"id"} of a new run with these changes."""
+        return {"id": self.jobs.again(_run(request), _changes(body), _whole(body, "gpu"))}
+
+    def file(self, request: Request, body: Tree) -> Response:
+        """A file of a run, as a download."""
+        return download(self.jobs.runs.folder(_run(request)), request.path_params["path"])
+
+    def thumb(self, request: Request, body: Tree) -> Response:
+        """A sample picture made small: ?size= pixels."""
+        size = whole("size", request.query_params.get("size", "256"), *SIZES)
+        folder = self.jobs.runs.folder(_run(request))
+        return thumb(folder, request.path_params["path"], size, self.settings.data_dir / "cache")
+
+    def compare(self, request: Request, body: Tree) -> Tree:
+        """?ids=A,B: what differs between runs."""
+        runs = list(dict.fromkeys(filter(None, request.query_params.get("ids", "").split(","))))
+        if not 1 < len(runs) <= MOST_COMPARED:
+            raise InputError(f"ids: {len(runs)} runs; choose 2 to {MOST_COMPARED}")
+        return self.jobs.runs.compare(runs)
+
+    def queue(self, request: Request, body: Tree) -> Tree:
+        """{"order": ids} | {"paused": bool} | {"id", "at": unix time | null, "gpu": number | null} -> the queue."""
+        if isinstance(order := body.get("order"), list) and all(isinstance(run, str) for run in order):
+            self.jobs.arrange(order)
+        elif isinstance(paused := body.get("paused"), bool):
+            self.jobs.pause(paused)
+        elif "at" in body or "gpu" in body:
+            wishes = {"at": _number(body, "at"), "gpu": _whole(body, "gpu")}
+            self.jobs.wish(_text(body, "id"), **{name: wish for name, wish in wishes.items() if name in body})
+        else:
+            raise InputError('queue: give {"order": ids}, {"paused": true or false}, or {"id", "at" or "gpu"}')
+        return self.jobs.waiting()
+
+    def browse(self, request: Request, body: Tree) -> Tree:
+        """?path=&kind=folder|file&ext=.safetensors,.ckpt: what lies in a folder."""
+        asked = request.query_params
+        endings = [ending.strip() for ending in asked.get("ext", "").split(",") if ending.strip()]
+        return browse(asked.get("path", ""), roots_of(self.settings), asked.get("kind", "folder"), endings)
+
+    async def upload(self, request: Request) -> Response:
+        """Files, folders or a zip; fields name, trigger, class, repeats -> {"images", "pictures", "problems"}."""
+        upload = None
+        try:
+            folder = self.settings.data_dir / "uploads"
+            need_space(folder, int(request.headers.get("content-length") or 0))
+            upload = Upload(folder)
+            await receive(upload, request.headers.get("content-type", ""), request.stream())
+            return Json(await run_in_threadpool(upload.finish))
+        except InputError as error:
+            return refusal(error)
+        except ClientDisconnect:  # nobody is there to be told
+            return Response(status_code=400)
+        finally:
+            if upload:
+                await run_in_threadpool(upload.discard)
+
+
+def refusal(error: InputError) -> Response:
+    """What is answered when something cannot be done."""
+    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
+    return Json({"error": str(error)}, status)
+
+
+def _route(path: str, **work: Work) -> Route:
+    """A route whose work is done in a thread, because it reads and writes files."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            body = await _body(request) if request.method in ("POST", "PUT") else {}
+            work_for = work["GET" if request.method == "HEAD" else request.method]
+            result = await run_in_threadpool(work_for, request, body)
+        except InputError as error:
+            return refusal(error)
+        return result if isinstance(result, Response) else Json(result)
+
+    return Route(path, endpoint, methods=[*work])
+
+
+async def _body(request: Request) -> Tree:
+    """The JSON object that came, {} for none."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > LARGEST:
+            raise TooLarge(f"body: more than {LARGEST:,} bytes of JSON")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise WrongKind("body: send it as application/json")
+    try:
+        tree = json.loads(data.decode()) if data.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"body: broken JSON ({error})") from None
+    if not isinstance(tree, dict):
+        raise InputError("body: send a JSON object")
+    return tree
+
+
+def _run(request: Request) -> str:
+    return request.path_params["run"]
+
+
+def _text(body: Tree, name: str) -> str:
+    if not isinstance(value := body.get(name), str):
+        raise InputError(f"{name}: give a text")
+    return value
+
+
+def _number(body: Tree, name: str) -> float | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MOST_SECONDS:
+        raise InputError(f"{name}: {str(value)[:40]} is no time; give unix seconds, or null")
+    return float(value)
+
+
+def _whole(body: Tree, name: str) -> int | None:
+    return None if body.get(name) is None else whole(name, body[name], 0, 1023)
+
+
+def _changes(body: Tree) -> Tree:
+    if not isinstance(changes := body.get("set", {}), dict):
+        raise InputError('set: give an object such as {"optimizer.lr": 1e-4}')
+    return changes

@@ -1,0 +1,44 @@
+"""The page: its tabs, its look, and what opens with it."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from webui.jobs import Jobs
+from webui.settings import Settings
+from webui.tabs import runs, start
+from webui.tabs.lora import LoraTab
+from webui.theme import look
+
+__all__ = ["build", "look"]
+
+TITLE = """<header class="title"><h1>Likeness</h1>
+<p>Teaches Stable Diffusion a face, a character or a style.</p></header>"""
+CONSENT = """<footer class="consent">Train on people who agreed to it, and on art you may use.</footer>"""
+EMPTY = """<p class="nothing">Nothing to show yet: curves appear here once a training has made its first steps.</p>"""
+BOARD = """<iframe class="board" src="tensorboard/" title="TensorBoard"></iframe>"""
+
+
+def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
+    """The page of one server. Nothing but what stands in the boxes is kept in it: all else is read from files."""
+    with gr.Blocks(title="Likeness", analytics_enabled=False, fill_width=True) as page:
+        gr.HTML(TITLE)
+        lora = LoraTab(settings, jobs)
+        with gr.Tabs(selected="start", elem_id="tabs"):
+            with gr.Tab("Start", id="start"):
+                start.build(settings, jobs, lora)
+            with gr.Tab("LoRA", id="lora"):
+                lora.draw()
+            with gr.Tab("Runs", id="runs"):
+                runs.build(settings, jobs)
+            with gr.Tab("TensorBoard", id="tensorboard") as board:
+                frame = gr.HTML(EMPTY, elem_id="board")
+        gr.HTML(CONSENT)
+        board.select(lambda: BOARD if _curves(settings) else EMPTY, outputs=frame, show_progress="hidden")
+        lora.first(page)
+    return page
+
+
+def _curves(settings: Settings) -> bool:
+    """Whether any run has written what TensorBoard reads."""
+    return any(settings.runs.glob("*/tb/**/events.out.tfevents.*"))

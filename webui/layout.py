@@ -1,0 +1,110 @@
+"""What stands where in the LoRA tab, by dotted name, in the order of the Kohya GUI; and the words of its choices."""
+
+from __future__ import annotations
+
+CONFIGURATION = ("about",)
+MODEL = ("model.base", "model.vae", "model.family", "model.prediction", "model.zero_terminal_snr")
+FOLDERS = (
+    *("data.images", "data.reg", "output.folder", "output.logging"),
+    *("output.name", "output.comment", "data.repeats"),
+)
+BASIC = (
+    *("network.type", "train.batch", "train.epochs", "save.every_epochs", "captions.extension"),
+    *("train.precision", "save.precision", "optimizer.type", "optimizer.lr", "schedule.type"),
+    *("network.rank", "network.alpha", "data.resolution", "data.buckets"),
+)
+ADVANCED: dict[str, tuple[str, ...]] = {
+    "Speed and memory": (
+        *("train.checkpointing", "train.accumulate", "train.attention", "train.full"),
+        *("data.cache_latents", "data.cache_text", "train.device", "train.threads", "data.workers"),
+        *("model.vae_precision", "model.vae_batch", "model.vae_slicing", "model.vae_tiling"),
+    ),
+    "Pictures and buckets": (
+        *("data.buckets.smallest", "data.buckets.largest", "data.buckets.step", "data.buckets.no_upscale"),
+        *("data.crop", "data.interpolation", "data.background", "data.flip", "data.color_aug"),
+    ),
+    "Captions": (
+        *("captions.shuffle", "captions.keep_tokens", "captions.keep_tokens_separator"),
+        *("captions.dropout", "captions.dropout_every_n_epochs", "captions.tag_dropout"),
+        *("captions.prefix", "captions.suffix", "captions.separator", "captions.secondary_separator"),
+        *("captions.max_tokens", "captions.token_warmup_min", "captions.token_warmup_steps"),
+        *("model.clip_skip", "captions.wildcards", "captions.weighted"),
+    ),
+    "Learning rates and optimizer": (
+        *("rates.unet", "rates.text_encoder", "rates.text_encoder_2", "train.clip"),
+        *("optimizer.betas", "optimizer.eps", "optimizer.weight_decay", "optimizer.clip_threshold"),
+        *("optimizer.decay_rate", "optimizer.beta1", "optimizer.beta3", "optimizer.d0", "optimizer.d_coef"),
+        *("optimizer.growth_rate", "optimizer.scale_parameter", "optimizer.warmup_init"),
+        *("optimizer.bias_correction", "optimizer.safeguard_warmup"),
+        *("schedule.warmup", "schedule.cycles", "schedule.power"),
+    ),
+    "Network": (
+        *("network.conv_rank", "network.conv_alpha", "network.dropout", "network.rank_dropout"),
+        *("network.module_dropout", "network.max_norm", "network.start_from", "network.rank_from_file"),
+        *("network.loraplus", "network.loraplus_unet", "network.loraplus_text"),
+    ),
+    "Noise and loss": (
+        *("objective.noise.type", "objective.noise.strength", "objective.noise.adaptive", "objective.noise.random"),
+        *("objective.noise.iterations", "objective.noise.discount"),
+        *("objective.perturbation", "objective.perturbation_random"),
+        *("objective.loss.type", "objective.loss.c", "objective.loss.scale", "objective.loss.schedule"),
+        *("objective.min_timestep", "objective.max_timestep", "objective.min_snr_gamma", "objective.v_like"),
+        *("objective.debiased", "objective.scale_v", "objective.prior_weight", "objective.prior"),
+    ),
+    "Length, saving and seed": (
+        *("train.steps", "save.every_steps", "save.every_minutes", "save.keep_last"),
+        *("save.state_minutes", "save.state_keep", "seed"),
+    ),
+    "Validation": (
+        *("validation.share", "validation.folder", "validation.every_epochs", "validation.every_steps"),
+        *("validation.timesteps", "validation.pictures"),
+    ),
+}
+SAMPLES = (
+    *("sample.prompts", "sample.file", "sample.every_epochs", "sample.every_steps", "sample.sampler"),
+    *("sample.seed", "sample.first"),
+)
+METADATA = (
+    *("output.title", "output.author", "output.license", "output.tags", "output.description", "output.metadata"),
+)  # fmt: skip
+
+PLACES: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("Configuration file",): CONFIGURATION,
+    ("Source model",): MODEL,
+    ("Folders",): FOLDERS,
+    ("Parameters", "Basic"): BASIC,
+    **{("Parameters", "Advanced", title): names for title, names in ADVANCED.items()},
+    ("Parameters", "Samples"): SAMPLES,
+    ("Parameters", "Metadata"): METADATA,
+}
+"""Where each option is found: the way to it, and the options there."""
+
+FOLDER_FIELDS = ("data.images", "data.reg", "output.folder", "output.logging", "validation.folder")
+"""Paths that are folders; the others are files, or folders that hold a model."""
+ENDINGS = {
+    "model.base": (".safetensors", ".ckpt"),
+    "model.vae": (".safetensors", ".ckpt", ".pt"),
+    "network.start_from": (".safetensors",),
+    "sample.file": (".txt",),
+}
+LONG = ("output.description", "sample.prompts")
+"""Texts of several lines."""
+
+WORDS: dict[str, dict[str, str]] = {
+    "network.type": {"lora": "Standard"},
+    "optimizer.type": {
+        **{"adamw": "AdamW", "adamw8bit": "AdamW8bit", "lion": "Lion", "adafactor": "Adafactor"},
+        "prodigy": "Prodigy",
+    },
+    "model.family": {"sd15": "SD1.5", "sdxl": "SDXL"},
+    "model.prediction": {"v": "v-prediction"},
+    "objective.noise.type": {"plain": "Plain", "offset": "Original (noise offset)", "multires": "Multires"},
+    "objective.loss.type": {"l2": "L2", "l1": "L1", "huber": "Huber", "smooth_l1": "Smooth L1"},
+}
+"""Choices that are called otherwise than in a file."""
+PICKS = (
+    ("pocket, shipped with Likeness", "pocket"),
+    ("runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+    ("stabilityai/stable-diffusion-xl-base-1.0", "stabilityai/stable-diffusion-xl-base-1.0"),
+)
+"""Base models in Model Quick Pick, before those in the folders of models: what is shown, and what is taken."""

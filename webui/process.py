@@ -1,0 +1,93 @@
+"""Engines as processes of their own, which no end of the page can harm: how they start, and how they are ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from trainer.durable import failed, read_json, write_json
+from trainer.launcher import child_env
+from trainer.runfolder import RunFolder, identity
+
+# -P: a torch.py or trainer/ that lies among someone's pictures is not imported.
+ENGINE = [sys.executable, "-P", "-m", "trainer"]
+
+
+def start(run: RunFolder, data_dir: Path, gpu: int | None) -> subprocess.Popen[bytes]:
+    """Starts the engine in a run folder, on one GPU or on what the config says; DiskError when it cannot start.
+
+    It is the head of its own session, and its output goes to a file that nobody must drain. pid.json is written here
+    as well, because the engine is busy importing for seconds before it can: a server that is restarted meanwhile must
+    find it.
+    """
+    try:
+        with open(run.log, "ab") as log:
+            engine = subprocess.Popen(
+                [*ENGINE, "train", "--run", str(run.path)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=run.path, env=environment(data_dir, gpu),
+                start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )  # fmt: skip
+    except OSError as error:
+        raise failed(run.log, error) from error
+    with contextlib.suppress(psutil.Error):  # it has ended already
+        write_json(run.path / "pid.json", identity(psutil.Process(engine.pid)))
+    return engine
+
+
+def environment(data_dir: Path, gpu: int | None) -> dict[str, str]:
+    """The environment of an engine: ours, one data folder, and only the GPU it may use."""
+    env = {**child_env(), "LIKENESS_HOME": str(data_dir)}
+    # By place on the bus, as NVML counts; CUDA's own order puts the fastest first.
+    return env if gpu is None else {**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}
+
+
+def terminate(run: RunFolder) -> None:
+    """Asks a running engine to end; before its first step it does at once, for there is nothing to save."""
+    if engine := _engine(run):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if sys.platform == "win32":
+                os.kill(engine.pid, signal.CTRL_BREAK_EVENT)
+            else:
+                engine.terminate()
+
+
+def kill(run: RunFolder) -> None:
+    """Ends a running engine and all that it started, at once."""
+    if engine := _engine(run):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            family = [*engine.children(recursive=True), engine]
+            if sys.platform != "win32" and os.getpgid(engine.pid) == engine.pid:  # a terminal's group holds others too
+                os.killpg(engine.pid, signal.SIGKILL)
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def gpu_of(run: RunFolder) -> int:
+    """The GPU that a running engine has been given; 0, the engine's own choice, when it was given none."""
+    try:
+        text = psutil.Process(read_json(run.path / "pid.json")["pid"]).environ().get("CUDA_VISIBLE_DEVICES", "0")
+        return int(text.partition(",")[0])
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return 0
+
+
+def note_end(run: RunFolder, code: int) -> None:
+    """Keeps how a child of ours ended, for one that could not say it itself."""
+    write_json(run.path / "exit.json", {"code": code, "time": time.time()})
+
+
+def _engine(run: RunFolder) -> psutil.Process | None:
+    """The engine of a run, if it is still the one in pid.json: another process may have its number by now."""
+    if not run.alive():
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(read_json(run.path / "pid.json")["pid"])
+    return None

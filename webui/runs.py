@@ -1,0 +1,329 @@
+"""Run folders as the page shows them: a line for each in the list, the whole story of one, several compared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from trainer.durable import read_json
+from trainer.errors import InputError
+from trainer.runfolder import Event, RunFolder
+
+Facts = dict[str, Any]
+TAIL = 1 << 14  # bytes at the end of the events in which the newest step is looked for, and the start at the beginning
+MOST_STEPS = 2000  # points of a curve that are sent
+STORIES = 16  # runs whose whole story is kept at hand
+
+
+class Missing(InputError):
+    """A run or a file that is not there."""
+
+
+class Runs:
+    """All run folders in one place. What was read is kept until the files change."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._lines: dict[str, tuple[object, Facts]] = {}
+        self._stories: OrderedDict[str, Story] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def folder(self, run: str) -> RunFolder:
+        """The folder of a run; Missing for what is none, or is a link to somewhere else."""
+        path = self.root / run
+        with contextlib.suppress(OSError, ValueError):  # a name too long, or with a NUL
+            if run and Path(run).name == run and path.resolve() == path and (path / "config.json").is_file():
+                return RunFolder(path)
+        raise Missing(f"{run[:100]}: there is no such run in {self.root}; it may have been moved to the trash")
+
+    def config(self, run: str) -> Facts:
+        """The config of a run as it lies there, {} when it cannot be read: one of a later version is shown too."""
+        return _config(self.folder(run))
+
+    def ids(self) -> list[str]:
+        """The names of all runs."""
+        try:
+            found = [path for path in self.root.iterdir() if not path.name.startswith(".") and path.is_dir()]
+        except FileNotFoundError:
+            return []
+        return [path.name for path in found if not path.is_symlink() and (path / "config.json").is_file()]
+
+    def lines(self) -> list[Facts]:
+        """Every run in short, the newest first."""
+        found = []
+        for run in self.ids():
+            try:
+                found.append(self.line(run))
+            except (Missing, OSError):  # it went to the trash meanwhile
+                continue
+        return sorted(found, key=lambda line: (line["created"], line["id"]), reverse=True)
+
+    def line(self, run: str) -> Facts:
+        """One run in short. Costs a few looks at files while nothing changes."""
+        folder = self.folder(run)
+        stamp = [_stamp(folder.path / name) for name in ("events.jsonl", "pid.json", "note.txt", "checkpoints")]
+        kept = self._lines.get(run)
+        if kept is None or kept[0] != stamp:
+            kept = stamp, _line(folder)
+            self._lines[run] = kept
+        facts = kept[1]
+        if facts["state"] == "running" and not folder.alive():
+            facts: Facts = {**facts, "state": folder.state()}
+            self._lines[run] = [], facts  # the engine may have said its last word after the stamp was taken
+        if facts["state"] != "running":
+            facts = {**facts, "progress": {**facts["progress"], "rate": None, "left_s": None}}
+        return facts
+
+    def story(self, run: str) -> Story:
+        """All that a run has told so far, as a copy that others do not read on."""
+        folder = self.folder(run)
+        with self._lock:
+            story = self._stories.pop(run, None) or Story(folder)
+            self._stories[run] = story
+            while len(self._stories) > STORIES:
+                self._stories.popitem(last=False)
+            story.read_on()
+            return story.copy()
+
+    def forget(self, run: str) -> None:
+        """Lets go of what was kept of a run that is no longer here."""
+        with self._lock:
+            self._stories.pop(run, None)
+            self._lines.pop(run, None)
+
+    def detail(self, run: str) -> Facts:
+        """One run in full."""
+        folder, story = self.folder(run), self.story(run)
+        plan = story.last("start")
+        return {
+            **self.line(run),
+            "config": _config(folder),
+            "plan": {name: value for name, value in plan.items() if name not in ("kind", "time", "step")},
+            "checkpoints": [
+                {**link(folder, str(event.get("file"))), "step": event.get("step"), "epoch": event.get("epoch")}
+                for event in story.files("checkpoint")
+            ],
+            "samples": samples(folder, story),
+            "warnings": list(dict.fromkeys(str(event.get("text")) for event in story.events if _is(event, "warning"))),
+            "error": _error(folder, story),
+        }
+
+    def compare(self, runs: Sequence[str]) -> Facts:
+        """What differs between runs: `different` {option: [value of each]}, `curves` and `samples`, one list each."""
+        configs = [dict(flat(self.config(run))) for run in runs]
+        names = list(dict.fromkeys(name for config in configs for name in config))
+        values = {name: [config.get(name) for config in configs] for name in names}
+        stories = [self.story(run) for run in runs]
+        return {
+            "runs": [self.line(run) for run in runs],
+            "different": {name: row for name, row in values.items() if any(value != row[0] for value in row)},
+            "curves": [
+                {"id": run, "steps": [event for event in thin(story.events) if _is(event, "step")]}
+                for run, story in zip(runs, stories, strict=True)
+            ],
+            "samples": [samples(self.folder(run), story) for run, story in zip(runs, stories, strict=True)],
+        }
+
+
+class Story:
+    """The events of one run, read on as they come; of a long curve only what can be seen is kept."""
+
+    def __init__(self, folder: RunFolder, offset: int = 0, epoch: int = 0) -> None:
+        self.folder = folder
+        self.events: list[Event] = []
+        self.offset = offset
+        self.epoch = epoch  # under way
+
+    def copy(self) -> Story:
+        """Another story that is as far."""
+        story = Story(self.folder, self.offset, self.epoch)
+        story.events = list(self.events)
+        return story
+
+    def read_on(self) -> list[Event]:
+        """Takes in what was written since, and gives it; a sample learns which epoch it belongs to."""
+        new, self.offset = self.folder.tail(self.offset)
+        for event in new:
+            if _is(event, "start"):  # a run that goes on from a state repeats the steps after it
+                again = event.get("step") or 0
+                self.events = [old for old in self.events if not (_is(old, "step") and old.get("step", 0) > again)]
+            elif _is(event, "step"):
+                self.epoch = event.get("epoch") or self.epoch
+            elif _is(event, "sample"):
+                event["epoch"] = self.epoch if event.get("step") else 0
+            self.events.append(event)
+        if len(self.events) > 2 * MOST_STEPS:
+            self.events = thin(self.events)
+        return new
+
+    def last(self, kind: str) -> Event:
+        """The newest event of a kind, {} when there is none."""
+        return next((event for event in reversed(self.events) if _is(event, kind)), {})
+
+    def files(self, kind: str) -> list[Event]:
+        """The newest event of each file that is still there, in the order of steps."""
+        told = {str(event.get("file")): event for event in self.events if _is(event, kind)}
+        there = [event for file, event in told.items() if (self.folder.path / file).is_file()]
+        return sorted(there, key=lambda event: event.get("step") or 0)
+
+
+def thin(events: list[Event], most: int = MOST_STEPS) -> list[Event]:
+    """Events with at most so many steps: of each stretch of a curve the lowest and the highest loss, and both ends."""
+    places = [place for place, event in enumerate(events) if _is(event, "step")]
+    if len(places) <= most:
+        return list(events)
+    kept = {places[0], places[-1]}
+    stretches = (most - 2) // 2
+
+    def loss(place: int) -> float:
+        value = events[place].get("loss")
+        return float("inf") if value is None else value  # NaN is what one must see
+
+    for number in range(stretches):
+        stretch = places[number * len(places) // stretches : (number + 1) * len(places) // stretches]
+        kept |= {min(stretch, key=loss), max(stretch, key=loss)}
+    return [event for place, event in enumerate(events) if place in kept or not _is(event, "step")]
+
+
+def samples(folder: RunFolder, story: Story) -> list[Facts]:
+    """The sample pictures of a run, with where to get them large and small."""
+    found = []
+    for event in story.files("sample"):
+        picture = link(folder, str(event["file"]))
+        facts = {name: event.get(name) for name in ("step", "epoch", "prompt", "seed", "index")}
+        found.append({**picture, "thumb": picture["url"].replace("/file/", "/thumb/", 1), **facts})
+    return found
+
+
+def link(folder: RunFolder, file: str) -> Facts:
+    """A file of a run: name, address relative to the page, size in bytes (None when it is gone)."""
+    stamp = _stamp(folder.path / file)
+    return {
+        "file": file,
+        "url": f"api/runs/{quote(folder.path.name, safe='')}/file/{quote(file)}",
+        "size": stamp[1] if stamp else None,
+    }
+
+
+def flat(tree: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every leaf."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _line(folder: RunFolder) -> Facts:
+    config, start, step = _config(folder), _start(folder), _step(folder)
+    model, train = _part(config, "model"), _part(config, "train")
+    files = [link(folder, f"checkpoints/{path.name}") for path in sorted(folder.checkpoints.glob("*.safetensors"))]
+    note = folder.path / "note.txt"
+    return {
+        "id": folder.path.name,
+        "name": _part(config, "output").get("name") or folder.path.name,
+        "state": folder.state(),
+        "created": (folder.path / "config.json").stat().st_mtime,
+        "family": start.get("family") or (model.get("family") if model.get("family") != "auto" else None),
+        "about": {
+            "rank": _part(config, "network").get("rank"),
+            "lr": _part(config, "optimizer").get("lr"),
+            "epochs": start.get("epochs") or train.get("epochs"),
+            "base": Path(str(model.get("base") or "")).name,
+            "pictures": start.get("images"),
+        },
+        "progress": {
+            "step": step.get("step", start.get("step") or 0),
+            "steps": start.get("steps"),
+            "epochs": start.get("epochs"),
+            **{name: step.get(name) for name in ("epoch", "rate", "left_s", "loss", "average", "lr", "memory")},
+        },
+        "note": note.read_text("utf-8", "replace") if note.is_file() else "",
+        "files": files,
+    }
+
+
+def _config(folder: RunFolder) -> Facts:
+    try:
+        config = read_json(folder.path / "config.json")
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _part(config: Facts, name: str) -> Facts:
+    part = config.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _start(folder: RunFolder) -> Event:
+    """The first start: looked for where it should be, and only if many warnings came before it, everywhere."""
+    try:
+        with open(folder.path / "events.jsonl", "rb") as file:
+            data = file.read(TAIL)
+            if b'"kind": "start"' not in data:
+                data += file.read()
+    except FileNotFoundError:
+        return {}
+    lines = (line for line in data.splitlines() if b'"kind": "start"' in line)
+    return next((event for event in map(_read, lines) if _is(event, "start")), {})
+
+
+def _step(folder: RunFolder) -> Event:
+    """The newest step; only if many warnings came after it, more than the last words are read."""
+    stamp = _stamp(folder.path / "events.jsonl")
+    size = stamp[1] if stamp else 0
+    for start in dict.fromkeys((max(0, size - TAIL), 0)):
+        with contextlib.suppress(FileNotFoundError), open(folder.path / "events.jsonl", "rb") as file:
+            file.seek(start)
+            for line in reversed(file.read().split(b"\n")):
+                if b'"kind": "step"' in line and _is(event := _read(line), "step"):
+                    return event
+    return {}
+
+
+def _error(folder: RunFolder, story: Story) -> Facts | None:
+    """Why a run failed; for one that could not say it, what its exit code says."""
+    state = folder.state()
+    if state == "error":
+        event = story.last("error")
+        return {"text": str(event.get("text") or ""), "remedy": str(event.get("remedy") or "")}
+    if state != "interrupted":
+        return None
+    try:
+        code = int(read_json(folder.path / "exit.json")["code"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {
+            "text": "The engine was cut off before it could say why",
+            "remedy": "Resume goes on from its last state",
+        }
+    if code in (-9, 137):
+        remedy = "If nobody did, this machine's memory was full: lower train.batch or data.resolution, then Resume"
+        return {"text": "The engine was killed (signal 9)", "remedy": remedy}
+    return {"text": f"The engine ended with exit code {code}", "remedy": "The last lines of its log say why"}
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _read(line: bytes) -> Event:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _is(event: Event, kind: str) -> bool:
+    return event.get("kind") == kind
