@@ -125,7 +125,6 @@ WRONG: dict[str, tuple[Any, str]] = {
     "deep": ("[" * 100_000, "nested too deeply"),
     "digits": ('{"seed": ' + "1" * 5000 + "}", "4300"),
     "future": ({"version": 99}, "version 99 is not known"),
-    "kohya": ({"train_data_dir": "x", "network_dim": 8}, "docs/options.md"),
     "path of a stranger": (
         {"data": {"images": "~nobody-here/img"}},
         "data.images: '~nobody-here/img' cannot be a path",

@@ -93,8 +93,8 @@ ELSEWHERE = {
     "shown in a test of its own": {
         "version", "about", "model.base", "model.vae", "model.vae_slicing", "model.vae_tiling", "data.images",
         "data.reg", "data.repeats", "data.background", "network.start_from", "network.rank_from_file",
-        "objective.prior_weight", "save.every_epochs", "save.every_steps", "save.every_minutes", "save.keep_last",
-        "save.state_minutes", "save.state_keep",
+        "objective.prior_weight", "objective.prior", "save.every_epochs", "save.every_steps", "save.every_minutes",
+        "save.keep_last", "save.state_minutes", "save.state_keep",
     },
     "parts with tests of their own": {
         "sample", "validation", "output", "data.buckets", "optimizer", "schedule", "objective.noise", "objective.loss",
@@ -154,6 +154,7 @@ def test_regularisation_and_its_weight(train: Train, tmp_path: Path) -> None:
     plain, with_reg = weights(train({"train": reg["train"]})), weights(train(reg))
     assert not same(plain, with_reg)
     assert not same(with_reg, weights(train({**reg, "objective": {"prior_weight": 0.1}})))
+    assert not same(with_reg, weights(train({**reg, "objective": {"prior": "model"}})))
 
 
 def test_what_lies_behind_a_transparent_picture(train: Train, tmp_path: Path) -> None:

@@ -331,7 +331,8 @@ def test_a_recorded_step_of_sd_scripts_is_met(tmp_path: Path) -> None:
     ids = step["ids0"].view(1, 1, 77)
     text = family.tokenizers[0].decode(ids.flatten(), skip_special_tokens=True)
     assert torch.equal(family.tokenize([text]).ids[0], ids)
-    assert torch.equal(family.noisy(step["latents"], step["noise"], step["timesteps"]), step["noisy"])
+    noisy = family.noisy(step["latents"], step["noise"], step["timesteps"])
+    torch.testing.assert_close(noisy, step["noisy"], rtol=1e-6, atol=1e-6)  # processors round a sum in their own ways
     states = family.encode_tokens(Tokens((ids,), None))["states"]
     prediction = family.predict(step["noisy"], step["timesteps"], {"states": step["cond0"]})
     # The same bits with two threads; others add up in another order.

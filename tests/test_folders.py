@@ -336,6 +336,14 @@ def test_an_accent_written_in_two_ways_finds_its_caption(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="making links needs rights on Windows")
+def test_a_cropped_face_takes_the_caption_of_its_picture_unless_it_has_its_own(tmp_path: Path) -> None:
+    crops = {"anna_2_10_20_0.png": png(1), "anna_2_30_40_1.png": png(2), "anna_2_30_40_1.txt": "her own"}
+    root = lay(tmp_path, {f"{FACES}/{name}": text for name, text in {**crops, "anna.txt": "both"}.items()})
+    assert [picture.caption for picture in gather(root).pictures] == ["both", "her own"]
+    few = lay(tmp_path / "few", {f"{FACES}/anna_10_20_0.png": png(1), f"{FACES}/anna.txt": "not its own"})
+    assert [picture.caption_source for picture in gather(few).pictures] == ["folder"]
+
+
 def test_words_of_an_odd_folder_are_clean(tmp_path: Path) -> None:
     lay(tmp_path, {os.fsdecode(b"10_zk9\n caf\xe9 \x1bman") + "/a.png": png()})
     found = gather(tmp_path)

@@ -267,12 +267,11 @@ def test_words_go_to_the_engine(run: Run, word: str) -> None:
     assert run(word, "a b", "--help") == [python, "-P", "-m", "trainer", word, "a b", "--help"]
 
 
-def test_without_words_the_demo_is_trained(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(launch, "ROOT", tmp_path)
-    assert run()[-3:] == ["trainer", "train", str(tmp_path / "presets" / "demo.json")]
-    (tmp_path / "webui").mkdir()
-    (tmp_path / "webui" / "__main__.py").touch()
-    assert run("--port", "8000")[-3:] == ["webui", "--port", "8000"]
+def test_all_else_goes_to_the_page(run: Run) -> None:
+    page = [str(launch.VENV.python), "-P", "-m", "webui"]
+    assert run() == page
+    assert run("--port", "8000", "--listen") == [*page, "--port", "8000", "--listen"]
+    assert run("page", "--help") == [*page, "--help"]
 
 
 def test_words_that_do_not_exist(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

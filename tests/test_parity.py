@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,22 @@ def test_loss_and_gradients_are_peft_s(family: Any) -> None:
     assert len(pairs) == len(ours) - 1
     scale = torch.stack([grad.norm() for _, grad in pairs]).norm()
     assert torch.stack([(a - b).norm() for a, b in pairs]).norm() <= 2e-6 * scale
+
+
+def test_what_is_kept_is_compared_with_the_model_alone(family: Any) -> None:
+    """The long way: the model's own prediction from before there was a network, then the error against it."""
+    draws = draws_for(family)
+    noisy = family.noisy(draws.latents, draws.noise + draws.perturbation, draws.timesteps)
+    with torch.no_grad():
+        alone = family.predict(noisy, draws.timesteps, family.encode_tokens(draws.text), draws.sizes)
+    network = trained(family)
+    pred = family.predict(noisy, draws.timesteps, family.encode_tokens(draws.text), draws.sizes)
+    _, plain = micro_loss(family, network, draws, Objective())
+    loss, losses = micro_loss(family, network, replace(draws, kept=torch.tensor([True, False])), Objective())
+    assert losses[1] == plain[1]
+    assert losses[0].item() == pytest.approx((pred - alone)[0].square().mean().item(), rel=1e-6)
+    loss.backward()
+    assert all(layer.up.grad is not None for name, layer in network.layers.items() if "unet" in name)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -146,7 +146,7 @@ GOLDEN: dict[str, tuple[bytes, Any, str | None]] = {
     "webp lossless": (stored(flat("RGB", (10, 20, 30)), "WEBP", lossless=True), (10, 20, 30), None),
     "tiff rgb": (stored(flat("RGB", (10, 20, 30)), "TIFF"), (10, 20, 30), None),
     "tiff lzw": (stored(flat("RGB", (10, 20, 30)), "TIFF", compression="tiff_lzw"), (10, 20, 30), None),
-    "tiff ycbcr": (stored(flat("YCbCr", (100, 128, 128)), "TIFF"), (100, 100, 100), None),
+    "tiff ycbcr": (stored(flat("YCbCr", (100, 128, 128)), "TIFF", compression="jpeg"), (100, 100, 100), None),
     "tiff lab": (stored(flat("LAB", (255, 128, 128)), "TIFF"), (255, 255, 255), None),
     "gif palette": (stored(palette((10, 20, 30)), "GIF"), (10, 20, 30), None),
     "png palette": (stored(palette((10, 20, 30))), (10, 20, 30), None),

@@ -1,0 +1,191 @@
+"""Dataset files of sd-scripts: what our options can say is read, and what they cannot is an error that names it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pictures import draw_folder
+from trainer import configio
+from trainer.__main__ import main
+from trainer.config import Config
+from trainer.configio import ConfigError
+from trainer.data.folders import collect
+from trainer.dataset_toml import read_dataset
+
+WHOLE = """
+[general]
+shuffle_caption = true
+caption_extension = '.cap'
+keep_tokens = 2
+enable_bucket = true
+bucket_reso_steps = 32
+
+[[datasets]]
+resolution = [512, 768]
+batch_size = 4
+min_bucket_reso = 320
+validation_split = 0.1
+
+  [[datasets.subsets]]
+  image_dir = 'img/10_zk9 thing'
+  num_repeats = 10
+  class_tokens = 'zk9 thing'
+  flip_aug = true
+  caption_prefix = 'a photo of'
+
+  [[datasets.subsets]]
+  image_dir = 'img/3_zk9 body'
+  num_repeats = 3
+  flip_aug = true
+  caption_prefix = 'a photo of'
+
+  [[datasets.subsets]]
+  is_reg = true
+  image_dir = 'reg'
+  flip_aug = true
+  caption_prefix = 'a photo of'
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "set.toml"
+    file.write_text(text)
+    return file
+
+
+def two(first: str, second: str, above: str = "") -> str:
+    """A file with two subsets."""
+    return f"{above}\n[[datasets]]\n[[datasets.subsets]]\n{first}\n[[datasets.subsets]]\n{second}\n"
+
+
+def one(subset: str, above: str = "") -> str:
+    """A file with one subset."""
+    return f"{above}\n[[datasets]]\n[[datasets.subsets]]\n{subset}\n"
+
+
+def test_a_whole_file(tmp_path: Path) -> None:
+    config = configio.load(str(write(tmp_path, WHOLE)))
+    data, captions = config.data, config.captions
+    assert (data.images, data.reg) == (str(tmp_path / "img"), str(tmp_path / "reg"))
+    assert (data.resolution, data.flip, config.train.batch) == ((512, 768), True, 4)
+    assert data.buckets and (data.buckets.step, data.buckets.smallest) == (32, 320)
+    assert (captions.shuffle, captions.extension, captions.keep_tokens) == (True, ".cap", 2)
+    assert (captions.prefix, config.validation.share) == ("a photo of", 0.1)
+    assert config.optimizer == Config().optimizer
+
+
+def test_folders_are_trained_as_the_file_says(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "img", {"4_zk9 thing": 3, "2_zk9 body": 2})
+    text = two("image_dir = 'img/4_zk9 thing'\nnum_repeats = 4", "image_dir = 'img/2_zk9 body'\nnum_repeats = 2")
+    config = configio.load(str(write(tmp_path, text)))
+    found = collect(config.data, config.captions)
+    assert sorted((picture.folder.name, picture.folder.repeats) for picture in found.pictures) == [
+        *[("2_zk9 body", 2)] * 2,
+        *[("4_zk9 thing", 4)] * 3,
+    ]
+
+
+def test_a_folder_that_holds_pictures_directly(tmp_path: Path) -> None:
+    config = configio.load(str(write(tmp_path, one("image_dir = 'pics'\nnum_repeats = 7"))))
+    assert (config.data.images, config.data.repeats, config.data.reg) == (str(tmp_path / "pics"), 7, None)
+
+
+def test_options_of_a_subset_outrank_those_above_it(tmp_path: Path) -> None:
+    text = "[general]\nkeep_tokens = 1\nnum_repeats = 2\n[[datasets]]\nkeep_tokens = 2\n"
+    text += "[[datasets.subsets]]\nimage_dir = 'a'\n"
+    assert read_dataset(write(tmp_path, text))["keep_tokens"] == 2
+    assert read_dataset(write(tmp_path, f"{text}keep_tokens = 3\nnum_repeats = 5\n")) == {
+        "keep_tokens": 3,
+        "train_data_dir": str(tmp_path / "a"),
+        "num_repeats": 5,
+        "reg_data_dir": "",
+    }
+
+
+def test_a_dataset_file_of_a_kohya_file_outranks_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, one("image_dir = 'pics'\nnum_repeats = 3", "[general]\nshuffle_caption = true"))
+    file = tmp_path / "k.json"
+    tree = {
+        "dataset_config": "set.toml",
+        "train_data_dir": "/other",
+        "reg_data_dir": "/reg",
+        "max_resolution": "640,640",
+    }
+    file.write_text(json.dumps({**tree, "shuffle_caption": False, "epoch": 5}))
+    loaded = configio.open_config(str(file))
+    config = loaded.config
+    assert (config.data.images, config.data.repeats, config.data.reg) == (str(tmp_path / "pics"), 3, None)
+    assert config.captions.shuffle and config.data.resolution == (640, 640) and config.train.epochs == 5
+    assert any(change.startswith("dataset_config 'set.toml'") for change in loaded.changes)
+    file.write_text(json.dumps({**tree, "dataset_config": "gone.toml"}))
+    assert main(["config", str(file)]) == 2
+    assert "gone.toml: cannot be read (No such file or directory)" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there it is a path like any other")
+def test_a_windows_path_is_left_for_its_reader_to_refuse(tmp_path: Path) -> None:
+    file = write(tmp_path, one("image_dir = 'C:\\pics\\10_zk9'\nnum_repeats = 10"))
+    assert configio.load(str(file)).data.images == "C:\\pics"
+
+
+def test_captions_by_class_tokens_need_the_folder_s_name(tmp_path: Path) -> None:
+    draw_folder(tmp_path, {"pics": 2})
+    file = write(tmp_path, one("image_dir = 'pics'\nnum_repeats = 10\nclass_tokens = 'zk9 girl'"))
+    for caption in tmp_path.glob("pics/*.txt"):
+        caption.unlink()
+    with pytest.raises(ConfigError, match="name the folder 10_zk9 girl"):
+        read_dataset(file)
+    for picture in [*(tmp_path / "pics").iterdir()]:
+        picture.with_suffix(".txt").write_text("zk9")
+    assert read_dataset(file)["num_repeats"] == 10
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "broken": ("[general", "broken TOML"),
+    "empty": ("", "names no subset"),
+    "typo": (one("image_dir = 'a'\nnum_repeat = 2"), "num_repeat is no option there; did you mean num_repeats?"),
+    "typo of a part": ("[generel]", "generel is no part of a dataset file"),
+    "no folder": (one("num_repeats = 2"), "dataset 1, subset 1: image_dir is not given: write text"),
+    "repeats": (one("image_dir = 'a'\nnum_repeats = 0"), "num_repeats is 0: write a whole number from 1"),
+    "kind": (one("image_dir = 'a'\nis_reg = 1"), "is_reg is 1: write true or false"),
+    "list": ("[datasets]\nresolution = 1", "datasets is no list of tables"),
+    "two values": (
+        two("image_dir = 'i/1_a'\nkeep_tokens = 1", "image_dir = 'i/1_b'\nkeep_tokens = 2"),
+        "keep_tokens is 1 in dataset 1, subset 1 and 2 in dataset 1, subset 2: all folders share one value",
+    ),
+    "two sizes": (
+        "[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'i/1_a'\n"
+        "[[datasets]]\nresolution = 768\n[[datasets.subsets]]\nimage_dir = 'i/1_b'",
+        "resolution is 512 in dataset 1, subset 1 and 768 in dataset 2, subset 1",
+    ),
+    "apart": (two("image_dir = 'i/1_a'", "image_dir = 'j/1_b'"), "dataset 1, subset 2"),
+    "name": (two("image_dir = 'i/1_a'", "image_dir = 'i/b'\nnum_repeats = 4"), "repeated 4 times: name it 4_b"),
+    "number": (one("image_dir = 'i/10_a'\nnum_repeats = 3"), "10_a is to be repeated 3 times: name it 3_a"),
+    "only reg": (one("image_dir = 'a'\nis_reg = true"), "regularisation alone"),
+    "masked": (one("image_dir = 'a'\nalpha_mask = true"), "alpha_mask True: masked loss is still to come"),
+    "metadata": (one("image_dir = 'a'\nmetadata_file = 'm.json'"), "metadata_file 'm.json': sets for fine-tuning"),
+    "control": (one("image_dir = 'a'\nconditioning_data_dir = 'c'"), "conditioning_data_dir 'c'"),
+    "training file": ("network_module = 'networks.lora'", "open the JSON that the Kohya GUI saved beside it"),
+    "value": (one("image_dir = 'a'", "[general]\nkeep_tokens = -1"), "keep_tokens -> captions.keep_tokens: -1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_said_is_named(name: str, tmp_path: Path) -> None:
+    text, message = WRONG[name]
+    file = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        configio.load(str(file))
+    assert message in str(caught.value) and str(file) in str(caught.value)
+
+
+def test_a_folder_that_the_file_leaves_out_is_not_trained_in_silence(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "img", {"1_a": 1, "1_b": 1, "1_c": 1})
+    file = write(tmp_path, two("image_dir = 'img/1_a'", "image_dir = 'img/1_b'"))
+    with pytest.raises(ConfigError, match="1_c is no subset, but would be trained with them"):
+        read_dataset(file)

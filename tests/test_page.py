@@ -1,0 +1,308 @@
+"""The page itself, `python -m webui`, used as a person does: in a browser, by what can be read on it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.browser import chromium, needs_browser
+from tests.pictures import draw_folder
+from tests.tiny import tiny_sd15
+from trainer.runfolder import RunFolder
+
+pytestmark = [needs_browser, pytest.mark.slow]
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 240  # seconds that anything may take on a machine that does other things too
+CURVE = re.compile("M.*L")  # a path of more than one point
+RANK = "Network Rank (Dimension)"
+
+
+class Site:
+    """The real page, on the same port each time, and the files behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.data = folder, folder / "data"
+        (self.data / "models").mkdir(parents=True)
+        self.base = tiny_sd15(self.data / "models")
+        self.images = draw_folder(self.data / "3mm4w4ts0n" / "images", {"24_3mm4w4ts0n": 2, "16_3mm4w4ts0n": 1})
+        self.address = ""
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, and waits until it listens."""
+        port = self.address.rstrip("/").rpartition(":")[2] or "0"
+        command = [sys.executable, "-m", "webui", "--port", port, "--data-dir", str(self.data), "--headless"]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        self.address = self.process.stdout.readline().split()[-1]
+
+    def kill(self) -> None:
+        """Ends it as a crash does."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout
+        self.process.stdout.close()
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What it tells of the runs, the newest first."""
+        return list(httpx.get(f"{self.address}api/runs", trust_env=False).json())
+
+    def run(self, run: str) -> RunFolder:
+        """A run's folder."""
+        return RunFolder(self.data / "runs" / run)
+
+    def draft(self) -> dict[str, Any]:
+        """The settings that stand on the page, as they are kept for the next visit."""
+        try:
+            return dict(json.loads((self.data / "form.json").read_text()))
+        except FileNotFoundError:
+            return {}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("page"))
+    yield made
+    with contextlib.suppress(httpx.HTTPError):
+        for run in [line["id"] for line in made.runs() if line["state"] == "running"]:
+            psutil.Process(json.loads((made.run(run).path / "pid.json").read_text())["pid"]).kill()
+    made.process.send_signal(signal.SIGINT)
+    made.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+Open = Callable[[], Any]
+
+
+@pytest.fixture
+def page(site: Site, browser: Any) -> Iterator[Open]:
+    """Opens the page as a new visitor; fails when one of its scripts does, or when it asks another server."""
+    contexts: list[Any] = []
+    wrong: list[str] = []
+
+    def heard(asked: Any) -> None:
+        if not asked.url.startswith((site.address, "data:", "blob:")):
+            wrong.append(asked.url)
+
+    def go() -> Any:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+        contexts.append(context)
+        context.set_default_timeout(1000 * PATIENCE)
+        view = context.new_page()
+        view.on("pageerror", lambda error: wrong.append(f"{error} {error.stack}"))
+        view.on("request", heard)
+        view.goto(site.address)
+        view.get_by_role("button", name="Start the demo").wait_for()
+        return view
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def wait(true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """What `true` gives, once it gives something."""
+    until = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+    return found
+
+
+def expect(found: Any) -> Any:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=1000 * PATIENCE)
+    return expect(found)
+
+
+def tab(view: Any, words: str) -> None:
+    view.get_by_role("tab", name=words, exact=True).click()
+
+
+def box(view: Any, label: str) -> Any:
+    """The field that is called so, of those that are seen."""
+    return view.get_by_label(label, exact=True).filter(visible=True).first
+
+
+def choose(view: Any, label: str, word: str) -> None:
+    """Chooses in a list."""
+    box(view, label).click()
+    view.get_by_role("option", name=word).first.click()
+
+
+def press(view: Any, words: str) -> None:
+    view.get_by_role("button", name=words, exact=True).filter(visible=True).first.click()
+
+
+def job(view: Any) -> Any:
+    """The job that is shown."""
+    return view.locator("likeness-job").filter(visible=True)
+
+
+# The first minute
+
+
+def test_the_demo_trains_by_one_click_and_outlives_the_page(site: Site, page: Open) -> None:
+    view = page()
+    press(view, "Start the demo")
+    shown = job(view)
+    expect(shown.locator(".lk-pill")).to_have_text("Training")
+    run = site.run(site.runs()[0]["id"])
+    pid = json.loads((run.path / "pid.json").read_text())["pid"]
+    expect(shown.get_by_role("button", name="Enlarge: ")).to_have_count(3)  # by the base model, before the first step
+    view.wait_for_function("document.querySelector('#start-job progress').value > 0")
+    expect(shown.locator("path.lk-smooth")).to_have_attribute("d", CURVE)
+    name = shown.locator("h3").inner_text()
+
+    view.reload()
+    expect(shown.locator(".lk-pill")).to_have_text("Training")
+    expect(shown.locator("h3")).to_have_text(name)
+
+    site.kill()
+    expect(shown.get_by_text("Connection lost")).to_be_visible()
+    step = run.events()[-1]["step"]
+    wait(lambda: run.events()[-1]["step"] > step)  # without a server
+    site.start()
+    expect(shown.get_by_text("Connection lost")).to_be_hidden()
+    view.reload()
+    expect(shown.locator(".lk-pill")).to_have_text("Training")
+    expect(shown.locator("path.lk-smooth")).to_have_attribute("d", CURVE)
+    assert len(site.runs()) == 1 and psutil.pid_exists(pid)
+
+    press(view, "Stop")
+    expect(shown.locator(".lk-pill")).to_have_text("Stopped")
+    with view.expect_download() as got:
+        shown.get_by_role("link", name=".safetensors").first.click()
+    assert Path(got.value.path()).stat().st_size > 100_000
+    assert run.state() == "stopped" and site.runs()[0]["state"] == "stopped"
+
+    tab(view, "TensorBoard")
+    board = view.frame_locator("iframe[title=TensorBoard]")
+    expect(board.get_by_text(run.path.name).first).to_be_visible()
+    expect(board.locator("line-chart").first).to_be_visible()
+
+
+# The LoRA tab
+
+
+def test_recipe_a_of_the_tutorials_by_label_alone_and_two_tabs_make_one_job(site: Site, page: Open) -> None:
+    view = page()
+    before = len(site.runs())
+    tab(view, "LoRA")
+    choose(view, "Model Quick Pick", site.base.name)
+    expect(box(view, "Pretrained model name or path")).to_have_value(str(site.base))
+    model = site.data / "3mm4w4ts0n" / "model"
+    for label, value in {
+        "Image folder": site.images,
+        "Output folder": model,
+        "Model output name": "3mm4w4ts0n",
+        "Train batch size": 1,
+        "Epoch": 10,
+        "Save every N epochs": 1,
+        "Caption Extension": ".txt",
+        RANK: 32,
+        "Network Alpha": 32,
+        "Max Resolution": "512,512",
+    }.items():
+        box(view, label).fill(str(value))
+    for label, word in {
+        "LoRA type": "Standard", "Mixed precision": "no", "Save precision": "fp16", "Optimizer": "AdamW",
+    }.items():  # fmt: skip
+        choose(view, label, word)
+    box(view, "Enable buckets").uncheck()
+    expect(view.locator("#plan")).to_contain_text("640 steps")  # (2 x 24 + 1 x 16) x 10
+    wait(lambda: site.draft().get("data", {}).get("buckets", 0) is None)
+
+    other = page()
+    tab(other, "LoRA")
+    expect(box(other, RANK)).to_have_value("32")  # the settings that were left
+    for each in (view, other):
+        press(each, "Start training")
+    for each in (view, other):
+        expect(job(each).locator(".lk-pill")).to_have_text("Training")
+    assert len(site.runs()) == before + 1
+    line = site.runs()[0]
+    config = site.run(line["id"]).config()
+    assert (config.network.rank, config.train.epochs, config.data.resolution) == (32, 10, (512, 512))
+    wait(lambda: site.runs()[0]["progress"]["step"])
+    press(view, "Stop training")
+    expect(job(view).locator(".lk-pill")).to_have_text("Stopped")
+    assert list(model.glob("3mm4w4ts0n*.safetensors"))
+
+
+KOHYA = {
+    "LoRA_type": "Standard",
+    "output_name": "from_kohya",
+    "network_dim": 24,
+    "network_alpha": 12,
+    "epoch": 7,
+    "optimizer": "AdamW",
+    "learning_rate": 0.0002,
+    "lr_scheduler": "constant",
+    "max_resolution": "448,448",
+    "enable_bucket": False,
+    "caption_extension": ".txt",
+}
+
+
+def test_a_kohya_file_opened_changed_saved_and_loaded_again_holds_the_same(site: Site, page: Open) -> None:
+    file = site.data / "kohya.json"
+    places = {"pretrained_model_name_or_path": str(site.base), "train_data_dir": str(site.images)}
+    file.write_text(json.dumps({**KOHYA, **places}))
+    view = page()
+    tab(view, "LoRA")
+    box(view, "Configuration file path").fill(str(file))
+    choose(view, "Presets", "demo")
+    press(view, "Load")  # while the preset is on its way: what was asked for last stays
+    expect(view.locator("#said")).to_contain_text("kohya.json is loaded")
+    expect(box(view, "Model output name")).to_have_value("from_kohya")
+    expect(box(view, RANK)).to_have_value("24")
+    expect(box(view, "Max Resolution")).to_have_value("448,448")
+
+    box(view, RANK).fill("20")
+    wait(lambda: site.draft()["network"]["rank"] == 20)
+    kept = values(view)
+    assert kept[RANK] == "20" and kept["Pretrained model name or path"] == str(site.base)
+    view.get_by_role("radio", name="Kohya GUI").check()
+    press(view, "Save")
+    expect(view.locator("#said")).to_contain_text("Saved to")
+    assert json.loads(file.read_text())["network_dim"] == 20
+
+    choose(view, "Presets", "Defaults")
+    expect(box(view, "Model output name")).not_to_have_value("from_kohya")
+    press(view, "Load")
+    expect(box(view, "Model output name")).to_have_value("from_kohya")
+    expect(box(view, RANK)).to_have_value("20")
+    assert values(view) == kept
+
+
+VALUES = """() => Object.fromEntries(
+    [...document.querySelectorAll('.field')].filter(box => box.offsetParent).map(box => {
+        const input = box.querySelector('input, textarea')
+        const value = input.type === 'checkbox' ? input.checked : input.value
+        return [input.ariaLabel || box.textContent.trim(), value]
+    }))"""
+
+
+def values(view: Any) -> dict[str, Any]:
+    """What stands in each field that is seen, by its label."""
+    return dict(view.evaluate(VALUES))

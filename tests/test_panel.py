@@ -1,0 +1,443 @@
+"""The page's live elements in a real browser, on recorded run folders and the real routes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import uvicorn
+from PIL import Image, ImageDraw
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from tests.browser import chromium, needs_browser
+from tests.pictures import draw_folder
+from trainer.config import Config
+from trainer.runfolder import RunFolder
+from webui import api
+from webui.jobs import Jobs
+from webui.settings import Settings
+from webui.tabs.start import prefix_for, uses_of
+
+ROOT = Path(__file__).resolve().parents[1]
+PER_EPOCH = 40
+PROMPTS = ("zk9, a creature on grass", "a red star on snow")
+
+
+# Recorded runs
+
+
+def record(root: Path, name: str = "zk9", epochs: int = 3, **changes: Any) -> RunFolder:
+    """A run folder as the engine leaves it after some epochs, without its last word."""
+    tree = {"output": {"name": name}, "train": {"epochs": 10}, **changes}
+    folder = RunFolder.create(root, Config.model_validate(tree))
+    folder.event("start", step=0, steps=10 * PER_EPOCH, epochs=10, family="sd15", device="cpu", images=12, batches=40)
+    folder.log.write_text("loading the model\nencoding:  10%\rencoding:  55%\rencoding: 100%\n<b>not bold</b>\n")
+    folder.write_pid(ended=time.time())
+    show_samples(folder, 0)
+    for epoch in range(1, epochs + 1):
+        add_epoch(folder, epoch)
+    return folder
+
+
+def add_epoch(folder: RunFolder, epoch: int) -> None:
+    """Steps whose loss falls, a validation, a checkpoint and samples."""
+    for step in range((epoch - 1) * PER_EPOCH + 1, epoch * PER_EPOCH + 1):
+        value = loss_at(step)
+        facts = {
+            "loss": value * (1.3 if step % 3 else 0.6),
+            "average": value,
+            "lr": {"unet": 1e-4, "text_encoder": 5e-5},
+        }
+        left = (10 * PER_EPOCH - step) / 2
+        folder.event("step", step=step, epoch=epoch, rate=2.0, left_s=left, memory=6_100_000_000, **facts)
+    step = epoch * PER_EPOCH
+    folder.event("epoch", step=step, epoch=epoch, loss=loss_at(step))
+    folder.event("validation", step=step, loss=loss_at(step) * 1.1)
+    file = folder.checkpoints / f"{folder.config().output.name}-{epoch:06}.safetensors"
+    file.write_bytes(b"weights of epoch %d" % epoch)
+    folder.event("checkpoint", step=step, file=f"checkpoints/{file.name}", epoch=epoch)
+    show_samples(folder, step)
+
+
+def loss_at(step: int) -> float:
+    return 0.08 + 0.1 * math.exp(-step / 90)
+
+
+def show_samples(folder: RunFolder, step: int) -> None:
+    """A picture for each prompt whose colour follows the step."""
+    for index, prompt in enumerate(PROMPTS):
+        picture = Image.new("RGB", (64, 64), (120 + index * 80, 200 - step // 3, 90 + step // 3))
+        ImageDraw.Draw(picture).ellipse((10, 10, 20 + step // 4, 50), (40, 30 + step // 2, 160))
+        file = folder.samples / f"{step:06}_{index}.png"
+        picture.save(file)
+        folder.event("sample", step=step, file=f"samples/{file.name}", prompt=prompt, seed=42, index=index)
+
+
+# A server of our own routes, and a browser
+
+
+class Server:
+    """The routes and the static files on a free port; `page` shows one element."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        data = folder / "data"
+        (data / "runs").mkdir(parents=True, exist_ok=True)
+        self.settings = Settings("127.0.0.1", self.port, data, data / "runs", (), (folder,))
+        self.address = f"http://127.0.0.1:{self.port}/under/a/prefix/"
+        self.start()
+
+    def start(self) -> None:
+        """Serves, on the same port each time."""
+        self.jobs = Jobs(self.settings, watch=False)
+        site = [
+            *api.routes(self.settings, self.jobs),
+            Mount("/static", StaticFiles(directory=ROOT / "webui" / "static")),
+        ]
+        app = Starlette(routes=[Mount("/under/a/prefix", routes=[Route("/page", page), *site])])
+        config = uvicorn.Config(app, port=self.port, log_level="critical", lifespan="off", timeout_graceful_shutdown=0)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve()), daemon=True)
+        self.thread.start()
+        wait(lambda: self.server.started)
+
+    def stop(self) -> None:
+        """Ends it as a crash would."""
+        self.jobs.close()
+        self.server.should_exit = self.server.force_exit = True
+        self.thread.join(20)
+
+
+async def page(request: Request) -> HTMLResponse:
+    """A page with the elements that the query names."""
+    shown = request.query_params["show"]
+    return HTMLResponse(
+        '<!doctype html><html><meta name="viewport" content="width=device-width">'
+        '<link rel="stylesheet" href="static/panel.css"><body><input id="into">'
+        f'<input id="trigger" value="zk9">{shown}<script type="module" src="static/page.js"></script>'
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def wait(true: Callable[[], object], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    made.stop()
+
+
+Show = Callable[..., Any]
+
+
+@pytest.fixture
+def show(server: Server, browser: Any) -> Iterator[Show]:
+    """Opens a page with some elements; fails when a script fails, or when anything but our server is asked."""
+    contexts, wrong = [], []
+
+    def go(elements: str, width: int = 1280) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
+        contexts.append(context)
+        view = context.new_page()
+        view.set_default_timeout(20_000)
+        view.on("pageerror", lambda error: wrong.append(str(error)))
+        view.on("request", lambda asked: asked.url.startswith((server.address, "data:")) or wrong.append(asked.url))
+        view.goto(f"{server.address}page?{urlencode({'show': elements})}")
+        return view
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def texts(view: Any, selector: str) -> list[str]:
+    return [text.strip() for text in view.locator(selector).all_text_contents()]
+
+
+# One job
+
+
+@needs_browser
+def test_a_job_is_shown_while_it_trains(server: Server, show: Show) -> None:
+    run = record(server.settings.runs, epochs=3)
+    with run.owned():
+        view = show("<likeness-job></likeness-job>")
+        view.get_by_text("120 of 400").wait_for()
+        facts = dict(zip(texts(view, ".lk-facts dt"), texts(view, ".lk-facts dd"), strict=True))
+        assert texts(view, ".lk-pill")[0] == "Training"
+        assert (facts["Epoch"], facts["Speed"]) == ("3 of 10", "2 steps a second")
+        assert facts["Time left"].startswith("2 min 20 s, until ")
+        assert facts["Learning rate"] == "UNet 1e-4, text encoder 5e-5"
+        assert facts["Loss, average"] == f"{loss_at(120):.4f}"
+        assert abs(view.locator(".lk-job .lk-bar").evaluate("bar => bar.value") - 0.3) < 1e-6
+        assert texts(view, ".lk-lines div")[:3] == ["loading the model", "encoding: 100%", "<b>not bold</b>"]
+        assert texts(view, ".lk-samples thead th") == ["Prompt", "Base model", "Epoch 1", "Epoch 2", "Epoch 3"]
+        assert texts(view, ".lk-samples tbody th") == list(PROMPTS)
+        assert view.locator(".lk-dot[role=button]").count() == 3
+
+        add_epoch(run, 4)  # all of it comes without a reload
+        view.get_by_text("160 of 400").wait_for()
+        view.locator(".lk-dot[role=button]").nth(3).wait_for()
+        view.locator(".lk-samples thead th", has_text="Epoch 4").wait_for()
+        assert "zk9-000004.safetensors" in texts(view, ".lk-files a")
+
+
+@needs_browser
+def test_the_buttons_reach_the_engine(server: Server, show: Show) -> None:
+    run = record(server.settings.runs, epochs=1)
+    with run.owned():
+        view = show("<likeness-job></likeness-job>")
+        for word, label in (("save", "Save now"), ("sample", "Sample now"), ("pause", "Pause"), ("stop", "Stop")):
+            view.get_by_role("button", name=label, exact=True).click()
+            wait(lambda word=word: run.take_command() == word)
+        view.get_by_role("button", name="Stop at once").wait_for()
+        view.get_by_text("Press again to end it at once").wait_for()
+        run.event("stopped", step=40, reason="stop")
+    view.get_by_role("button", name="Resume").wait_for()
+    assert texts(view, ".lk-sentence") == ["Stopped at step 40; what was learned is saved."]
+
+
+@needs_browser
+def test_a_checkpoint_on_the_curve_can_be_downloaded(server: Server, show: Show) -> None:
+    record(server.settings.runs, epochs=2)
+    view = show("<likeness-job></likeness-job>")
+    view.locator(".lk-dot[role=button]").nth(1).focus()
+    view.keyboard.press("Enter")
+    with view.expect_download() as download:
+        view.locator(".lk-menu a").click()
+    assert download.value.path().read_bytes() == b"weights of epoch 2"
+    view.keyboard.press("Escape")
+    assert view.locator(".lk-menu").is_hidden()
+
+
+@needs_browser
+def test_samples_are_enlarged_and_walked_by_arrow_keys(server: Server, show: Show) -> None:
+    record(server.settings.runs, epochs=2)
+    view = show("<likeness-job></likeness-job>")
+    view.locator(".lk-thumb").first.click()
+    caption = view.locator("dialog p")
+    assert caption.text_content() == f"Base model · {PROMPTS[0]} · seed 42"
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):  # the third has nowhere to go
+        view.keyboard.press(key)
+    assert caption.text_content() == f"Epoch 2 · {PROMPTS[1]} · seed 42"
+    wait(lambda: view.locator("dialog img").evaluate("picture => picture.naturalWidth") == 64)
+    view.keyboard.press("Escape")
+    assert view.locator("dialog").count() == 0
+
+
+@needs_browser
+def test_a_failure_tells_its_remedy_and_is_no_html(server: Server, show: Show) -> None:
+    server.jobs.pause(True)  # what is resumed waits: no engine is to run here
+    run = record(server.settings.runs, epochs=1)
+    run.event("warning", step=40, text="<img src=x onerror=alert(1)>")
+    run.event("error", step=40, text="<b>out of memory</b>", remedy="lower train.batch")
+    view = show("<likeness-job></likeness-job>")
+    view.get_by_text("<b>out of memory</b>").wait_for()
+    view.get_by_text("lower train.batch").wait_for()
+    assert texts(view, ".lk-warn li") == ["<img src=x onerror=alert(1)>"]
+    assert view.locator("img[src=x]").count() == 0
+    view.get_by_role("button", name="Resume").click()
+    wait(lambda: server.jobs.waiting()["order"] == [run.path.name])
+
+
+@needs_browser
+def test_a_lost_server_is_told_and_found_again(server: Server, show: Show) -> None:
+    run = record(server.settings.runs, epochs=1)
+    with run.owned():
+        view = show("<likeness-job></likeness-job>")
+        view.get_by_text("40 of 400").wait_for()
+        server.stop()
+        view.get_by_text("Connection lost.").wait_for()
+        assert view.get_by_text("40 of 400").is_visible()  # what is known stays
+        add_epoch(run, 2)
+        server.start()
+        view.get_by_text("80 of 400").wait_for()
+        view.get_by_text("Connection lost.").wait_for(state="hidden")
+        assert texts(view, ".lk-lines div").count("loading the model") == 1
+        assert view.locator(".lk-dot[role=button]").count() == 2
+
+
+@needs_browser
+def test_an_element_that_goes_lets_its_stream_go(server: Server, show: Show) -> None:
+    run = record(server.settings.runs, epochs=1)
+    with run.owned():
+        view = show("<likeness-job></likeness-job>")
+        view.get_by_text("40 of 400").wait_for()
+        view.evaluate("""() => {
+            window.streamsClosed = 0
+            const close = EventSource.prototype.close
+            EventSource.prototype.close = function () { window.streamsClosed++; return close.call(this) }
+        }""")
+        view.locator("likeness-job").evaluate("job => job.style.display = 'none'")  # a tab that is not chosen
+        view.wait_for_function("window.streamsClosed === 1")
+        view.locator("likeness-job").evaluate("job => job.style.display = ''")
+        add_epoch(run, 2)
+        view.get_by_text("80 of 400").wait_for()
+        view.locator("likeness-job").evaluate("job => job.remove()")
+        view.wait_for_function("window.streamsClosed === 2")
+
+
+@needs_browser
+def test_the_log_follows_unless_one_has_scrolled_up(server: Server, show: Show) -> None:
+    run = record(server.settings.runs, epochs=1)
+    with run.log.open("a") as log:
+        log.writelines(f"line {number}\n" for number in range(3000))
+    view = show("<likeness-job></likeness-job>")
+    view.get_by_text("line 2999").wait_for()
+    box = view.locator(".lk-lines")
+    assert box.evaluate("box => box.childElementCount") <= 1000
+    assert box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 20
+    box.evaluate("box => box.scrollTop = 0")
+    view.get_by_role("button", name="Follow the end").wait_for()
+    with run.log.open("a") as log:
+        log.write("one more\n")
+    view.get_by_text("one more").wait_for(state="attached")
+    assert box.evaluate("box => box.scrollTop") < 100
+    view.get_by_role("button", name="Follow the end").click()
+    wait(lambda: box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 20)
+
+
+# Queue, runs, comparison
+
+
+@needs_browser
+def test_the_queue_is_reordered_paused_and_emptied(server: Server, show: Show) -> None:
+    for name in ("first", "second", "third"):
+        folder = RunFolder.create(server.settings.runs, Config.model_validate({"output": {"name": name}}))
+        with server.jobs.queue.change() as waiting:
+            waiting.add(folder.path.name)
+    view = show("<likeness-runs></likeness-runs>")
+
+    def names() -> list[str]:
+        return texts(view, ".lk-queue .lk-link")
+
+    view.get_by_role("button", name="Later: first").click()
+    wait(lambda: names() == ["second", "first", "third"])
+    view.locator(".lk-item", has_text="third").drag_to(view.locator(".lk-item", has_text="second"))
+    wait(lambda: names() == ["third", "second", "first"])
+    view.get_by_role("button", name="Pause the queue").click()
+    view.get_by_text("The queue is paused").wait_for()
+    assert server.jobs.waiting()["paused"]
+    view.locator(".lk-item", has_text="third").get_by_role("button", name="Start at").click()
+    view.get_by_label("Start third at").fill("2099-01-31T03:00")
+    view.get_by_text("31, 2099").wait_for()
+    assert list(server.jobs.waiting()["at"].values()) == [datetime(2099, 1, 31, 3).timestamp()]
+    view.get_by_role("button", name="Cancel first").click()
+    wait(lambda: names() == ["third", "second"])
+
+
+@needs_browser
+def test_runs_are_searched_noted_duplicated_and_thrown_away(server: Server, show: Show) -> None:
+    server.jobs.pause(True)
+    for name in ("anna", "berta"):
+        record(server.settings.runs, name=name, epochs=1).event("done", step=40, files=[])
+    view = show("<likeness-runs></likeness-runs>", width=390)
+    wait(lambda: sorted(texts(view, ".lk-runs .lk-link")) == ["anna", "berta"])
+    view.get_by_label("Search runs").fill("bert")
+    wait(lambda: texts(view, ".lk-runs .lk-link") == ["berta"])
+    view.locator(".lk-runs .lk-link").click()
+    view.get_by_label("Notes").fill("too <b>strong</b>")
+    view.get_by_role("button", name="All runs").click()
+    view.get_by_text("too <b>strong</b>").wait_for()
+
+    view.locator(".lk-runs").get_by_role("button", name="Duplicate").click()
+    view.get_by_label("Epoch", exact=True).fill("none")
+    view.get_by_role("button", name="Train", exact=True).click()
+    view.locator("dialog [role=alert]", has_text="train.epochs").wait_for()
+    view.get_by_label("Epoch", exact=True).fill("4")
+    view.get_by_role("button", name="Change another setting").click()
+    view.get_by_label("Another setting").fill("captions.shuffle")
+    view.get_by_label("Its value").fill("true")
+    view.get_by_role("button", name="Train", exact=True).click()
+    wait(lambda: len(server.jobs.waiting()["order"]) == 1)
+    config = server.jobs.runs.folder(server.jobs.waiting()["order"][0]).config()
+    assert (config.output.name, config.train.epochs, config.captions.shuffle) == ("berta", 4, True)
+
+    view.get_by_role("button", name="Move berta to the trash").click()
+    view.get_by_text("To have it back").wait_for()
+    assert [path.name[-5:] for path in (server.settings.data_dir / "trash").iterdir()] == ["berta"]
+    assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@needs_browser
+def test_two_runs_side_by_side(server: Server, show: Show) -> None:
+    record(server.settings.runs, name="anna", epochs=2)
+    record(server.settings.runs, name="berta", epochs=3, network={"rank": 64})
+    view = show("<likeness-runs></likeness-runs>")
+    for name in ("anna", "berta"):
+        view.get_by_label(f"Compare {name}").check()
+    view.get_by_role("button", name="Compare 2 runs").click()
+    view.locator("likeness-compare .lk-table").wait_for()
+    rows = {row[0]: row[1:] for row in view.locator("likeness-compare .lk-table tr").evaluate_all(
+        "rows => rows.map(row => [...row.children].map(cell => cell.textContent))")}  # fmt: skip
+    names = rows["What differs"]
+    assert sorted(zip(names, rows["network.rank"], strict=True)) == [("anna", "16"), ("berta", "64")]
+    assert set(rows) == {"What differs", "State", "output.name", "network.rank", "Notes"}
+    lines = view.locator("likeness-compare path.lk-smooth")
+    assert lines.count() == 2
+    assert len(set(lines.evaluate_all("lines => lines.map(line => getComputedStyle(line).stroke)"))) == 2
+    assert texts(view, ".lk-samples thead th") == ["Prompt", *names]
+    view.get_by_label("Which samples").select_option("3")
+    wait(lambda: view.locator(".lk-thumb").count() == 2)  # only berta has come so far
+
+
+# Pictures from the browser
+
+
+@needs_browser
+def test_dropped_pictures_become_a_folder(server: Server, show: Show, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.png", "b.png", "notes.doc")]
+    for place, file in enumerate(files[:2]):
+        Image.new("RGB", (64, 64), (90 * place, 20, 200)).save(file)
+    files[2].write_text("nothing")
+    view = show('<likeness-drop into="#into" trigger="#trigger"></likeness-drop>')
+    view.locator("input[type=file]").first.set_input_files(files)
+    view.get_by_text("2 pictures uploaded.").wait_for()
+    view.get_by_text("1 file left out").wait_for()
+    images = Path(view.locator("#into").input_value())
+    assert sorted(path.name for path in (images / "1_zk9").iterdir()) == ["a.png", "b.png"]
+
+
+def test_what_folders_say_of_repeats_and_words(tmp_path: Path) -> None:
+    direct = draw_folder(tmp_path, {"mine": 3}) / "mine"  # captions say "zk9, thing ..."
+    kohya = draw_folder(tmp_path / "img", {"24_zk9 face": 3, "16_zk9 body": 2, "notes": 1})
+    bare = draw_folder(tmp_path, {"bare": 2}) / "bare"
+    for caption in bare.glob("*.txt"):
+        caption.unlink()
+    assert [uses_of(folder) for folder in (direct, kohya)] == [None, 24 * 3 + 16 * 2]
+    assert prefix_for(direct, "zk9", "woman") == ""
+    assert prefix_for(direct, "mina", "woman") == "mina,"
+    assert prefix_for(bare, "mina", "woman") == "mina woman"
+    assert prefix_for(kohya, "mina", "woman") == ""
