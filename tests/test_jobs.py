@@ -160,6 +160,14 @@ def test_stop_asks_then_terminates_then_kills(make: Make, monkeypatch: pytest.Mo
         jobs.command(run, "stop")
 
 
+def test_an_engine_is_known_although_its_command_line_comes_late(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, early = psutil.Process.cmdline, iter([[], []])
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda self: next(early, None) or real(self))
+    jobs = make(watch=False)
+    run = jobs.start(config(steps=1000, wait=0.5))
+    assert not list(early) and state(jobs, run) == "running"
+
+
 def test_a_second_stop_still_lets_the_engine_end_itself(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "ONE_PRESS", 0)
     jobs = make()

@@ -254,7 +254,7 @@ def test_samples_are_enlarged_and_walked_by_arrow_keys(server: Server, show: Sho
     assert caption.text_content() == f"Epoch 2 · {PROMPTS[1]} · seed 42"
     wait(lambda: view.locator("dialog img").evaluate("picture => picture.naturalWidth") == 64)
     view.keyboard.press("Escape")
-    assert view.locator("dialog").count() == 0
+    wait(lambda: view.locator("dialog").count() == 0)
 
 
 @needs_browser

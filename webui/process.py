@@ -37,7 +37,10 @@ def start(run: RunFolder, data_dir: Path, gpu: int | None) -> subprocess.Popen[b
     except OSError as error:
         raise failed(run.log, error) from error
     with contextlib.suppress(psutil.Error):  # it has ended already
-        write_json(run.path / "pid.json", identity(psutil.Process(engine.pid)))
+        begun = psutil.Process(engine.pid)
+        while not begun.cmdline():  # the new program is in place a moment before its command line is
+            time.sleep(0.001)
+        write_json(run.path / "pid.json", identity(begun))
     return engine
 
 
