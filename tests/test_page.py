@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,12 @@ import pytest
 
 from tests.browser import chromium, needs_browser
 from tests.pictures import draw_folder
-from tests.tiny import tiny_sd15
+from tests.proxy import proxy
+from tests.tiny import tiny_sd15, tiny_sdxl
+from trainer import configio
 from trainer.runfolder import RunFolder
 
-pytestmark = [needs_browser, pytest.mark.slow]
+pytestmark = needs_browser
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 240  # seconds that anything may take on a machine that does other things too
 CURVE = re.compile("M.*L")  # a path of more than one point
@@ -35,7 +38,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, folder / "data"
         (self.data / "models").mkdir(parents=True)
-        self.base = tiny_sd15(self.data / "models")
+        self.base, self.sdxl = tiny_sd15(self.data / "models"), tiny_sdxl(self.data / "models")
         self.images = draw_folder(self.data / "3mm4w4ts0n" / "images", {"24_3mm4w4ts0n": 2, "16_3mm4w4ts0n": 1})
         self.address = ""
         self.start()
@@ -88,7 +91,7 @@ def browser() -> Iterator[Any]:
         yield opened
 
 
-Open = Callable[[], Any]
+Open = Callable[..., Any]
 
 
 @pytest.fixture
@@ -97,18 +100,18 @@ def page(site: Site, browser: Any) -> Iterator[Open]:
     contexts: list[Any] = []
     wrong: list[str] = []
 
-    def heard(asked: Any) -> None:
-        if not asked.url.startswith((site.address, "data:", "blob:")):
-            wrong.append(asked.url)
+    def go(address: str = site.address) -> Any:
+        def heard(asked: Any) -> None:
+            if not asked.url.startswith((address, "data:", "blob:")):
+                wrong.append(asked.url)
 
-    def go() -> Any:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
         contexts.append(context)
         context.set_default_timeout(1000 * PATIENCE)
         view = context.new_page()
         view.on("pageerror", lambda error: wrong.append(f"{error} {error.stack}"))
         view.on("request", heard)
-        view.goto(site.address)
+        view.goto(address)
         view.get_by_role("button", name="Start the demo").wait_for()
         return view
 
@@ -149,6 +152,12 @@ def choose(view: Any, label: str, word: str) -> None:
     view.get_by_role("option", name=word).first.click()
 
 
+def fill(view: Any, fields: dict[str, Any]) -> None:
+    """Writes into fields, by their labels."""
+    for label, value in fields.items():
+        box(view, label).fill(str(value))
+
+
 def press(view: Any, words: str) -> None:
     view.get_by_role("button", name=words, exact=True).filter(visible=True).first.click()
 
@@ -158,23 +167,39 @@ def job(view: Any) -> Any:
     return view.locator("likeness-job").filter(visible=True)
 
 
+def is_in(view: Any, state: str) -> None:
+    """Waits until the job that is shown is in a state, by its word."""
+    expect(job(view).locator(".lk-pill")).to_have_text(state)
+
+
+def has_a_curve(view: Any) -> None:
+    expect(job(view).locator("path.lk-smooth")).to_have_attribute("d", CURVE)
+
+
+def board_shows(view: Any, run: RunFolder) -> None:
+    """TensorBoard, inside the page, draws curves of a run."""
+    board = view.frame_locator("iframe[title=TensorBoard]")
+    expect(board.get_by_text(run.path.name).first).to_be_visible()
+    expect(board.locator("line-chart").first).to_be_visible()
+
+
 # The first minute
 
 
-def test_the_demo_trains_by_one_click_and_outlives_the_page(site: Site, page: Open) -> None:
+def test_the_demo_trains_to_its_end_by_one_click_and_outlives_the_page(site: Site, page: Open) -> None:
     view = page()
     press(view, "Start the demo")
+    is_in(view, "Training")
     shown = job(view)
-    expect(shown.locator(".lk-pill")).to_have_text("Training")
     run = site.run(site.runs()[0]["id"])
     pid = json.loads((run.path / "pid.json").read_text())["pid"]
     expect(shown.get_by_role("button", name="Enlarge: ")).to_have_count(3)  # by the base model, before the first step
     view.wait_for_function("document.querySelector('#start-job progress').value > 0")
-    expect(shown.locator("path.lk-smooth")).to_have_attribute("d", CURVE)
+    has_a_curve(view)
     name = shown.locator("h3").inner_text()
 
     view.reload()
-    expect(shown.locator(".lk-pill")).to_have_text("Training")
+    is_in(view, "Training")
     expect(shown.locator("h3")).to_have_text(name)
 
     site.kill()
@@ -184,34 +209,35 @@ def test_the_demo_trains_by_one_click_and_outlives_the_page(site: Site, page: Op
     site.start()
     expect(shown.get_by_text("Connection lost")).to_be_hidden()
     view.reload()
-    expect(shown.locator(".lk-pill")).to_have_text("Training")
-    expect(shown.locator("path.lk-smooth")).to_have_attribute("d", CURVE)
+    is_in(view, "Training")
+    has_a_curve(view)
     assert len(site.runs()) == 1 and psutil.pid_exists(pid)
 
-    press(view, "Stop")
-    expect(shown.locator(".lk-pill")).to_have_text("Stopped")
+    wait(lambda: run.state() == "done", 3 * PATIENCE)
+    is_in(view, "Done")
+    epochs = run.config().train.epochs or 0
+    expect(shown.locator(".lk-samples thead th")).to_have_text(
+        ["Prompt", "Base model", *(f"Epoch {epoch}" for epoch in range(4, epochs + 1, 4))]
+    )
     with view.expect_download() as got:
-        shown.get_by_role("link", name=".safetensors").first.click()
-    assert Path(got.value.path()).stat().st_size > 100_000
-    assert run.state() == "stopped" and site.runs()[0]["state"] == "stopped"
-
+        shown.get_by_role("link", name="zk9.safetensors", exact=True).first.click()
+    assert Path(got.value.path()).read_bytes() == (run.checkpoints / "zk9.safetensors").read_bytes()
     tab(view, "TensorBoard")
-    board = view.frame_locator("iframe[title=TensorBoard]")
-    expect(board.get_by_text(run.path.name).first).to_be_visible()
-    expect(board.locator("line-chart").first).to_be_visible()
+    board_shows(view, run)
 
 
 # The LoRA tab
 
 
 def test_recipe_a_of_the_tutorials_by_label_alone_and_two_tabs_make_one_job(site: Site, page: Open) -> None:
+    """A person's likeness on SD1.5: two folders of faces and bodies, ten epochs, rank 32."""
     view = page()
     before = len(site.runs())
     tab(view, "LoRA")
     choose(view, "Model Quick Pick", site.base.name)
     expect(box(view, "Pretrained model name or path")).to_have_value(str(site.base))
     model = site.data / "3mm4w4ts0n" / "model"
-    for label, value in {
+    fill(view, {
         "Image folder": site.images,
         "Output folder": model,
         "Model output name": "3mm4w4ts0n",
@@ -222,8 +248,7 @@ def test_recipe_a_of_the_tutorials_by_label_alone_and_two_tabs_make_one_job(site
         RANK: 32,
         "Network Alpha": 32,
         "Max Resolution": "512,512",
-    }.items():
-        box(view, label).fill(str(value))
+    })  # fmt: skip
     for label, word in {
         "LoRA type": "Standard", "Mixed precision": "no", "Save precision": "fp16", "Optimizer": "AdamW",
     }.items():  # fmt: skip
@@ -238,15 +263,73 @@ def test_recipe_a_of_the_tutorials_by_label_alone_and_two_tabs_make_one_job(site
     for each in (view, other):
         press(each, "Start training")
     for each in (view, other):
-        expect(job(each).locator(".lk-pill")).to_have_text("Training")
+        is_in(each, "Training")
     assert len(site.runs()) == before + 1
-    line = site.runs()[0]
-    config = site.run(line["id"]).config()
+    run = site.run(site.runs()[0]["id"])
+    config = run.config()
     assert (config.network.rank, config.train.epochs, config.data.resolution) == (32, 10, (512, 512))
     wait(lambda: site.runs()[0]["progress"]["step"])
+
+    other.reload()  # mid-run
+    tab(other, "LoRA")
+    is_in(other, "Training")
     press(view, "Stop training")
-    expect(job(view).locator(".lk-pill")).to_have_text("Stopped")
-    assert list(model.glob("3mm4w4ts0n*.safetensors"))
+    for each in (view, other):
+        is_in(each, "Stopped")
+    assert run.state() == "stopped" and list(model.glob("3mm4w4ts0n*.safetensors"))
+
+
+def test_recipe_b_of_the_tutorials_by_label_alone(site: Site, page: Open) -> None:
+    """A character on SDXL: one repeat, 64 epochs, Adafactor, rank 128, kept under a typed path, on an Apple."""
+    place = site.data / "mira"
+    images = draw_folder(place / "img", {"1_mira": 3}, (256, 256))
+    view = page()
+    tab(view, "LoRA")
+    choose(view, "Presets", "Defaults")
+    expect(view.locator("#said")).to_contain_text("defaults")
+    choose(view, "Model Quick Pick", site.sdxl.name)
+    expect(view.locator("#family")).to_contain_text("SDXL")
+    fill(view, {
+        "Image folder": images,
+        "Output folder": place / "model",
+        "Logging folder": place / "log",
+        "Model output name": "mira",
+        "Train batch size": 1,
+        "Epoch": 64,
+        "Caption Extension": ".txt",
+        RANK: 128,
+        "Network Alpha": 32,
+        "Max Resolution": "1024,1024",
+    })  # fmt: skip
+    for label, word in {
+        "Mixed precision": "no", "Save precision": "bf16", "Optimizer": "Adafactor", "LR Scheduler": "adafactor",
+    }.items():  # fmt: skip
+        choose(view, label, word)
+    tab(view, "Advanced")
+    for part in ("Speed and memory", "Pictures and buckets"):
+        view.get_by_role("button", name=part).click()
+    choose(view, "CrossAttention", "none")
+    expect(box(view, "Cache latents")).to_be_checked()
+    box(view, "Don't upscale bucket resolution").check()
+    fill(view, {"Minimum bucket resolution": 256, "Maximum bucket resolution": 2048})
+    expect(view.locator("#plan")).to_contain_text("192 steps")
+    file = place / "mira.json"
+    box(view, "Configuration file path").fill(str(file))
+    press(view, "Save")
+    expect(view.locator("#said")).to_contain_text("Saved to")
+
+    press(view, "Start training")
+    is_in(view, "Training")
+    run = site.run(site.runs()[0]["id"])
+    config = run.config()
+    assert config == configio.load(str(file), [])
+    assert (config.optimizer.type, config.schedule.type, config.train.attention) == ("adafactor", "adafactor", "none")
+    wait(lambda: site.runs()[0]["progress"]["step"])
+    press(view, "Stop training")
+    is_in(view, "Stopped")
+    assert list((place / "model").glob("mira*.safetensors")) and list((place / "log").iterdir())
+    press(view, "Start TensorBoard")
+    board_shows(view, run)
 
 
 KOHYA = {
@@ -257,6 +340,8 @@ KOHYA = {
     "epoch": 7,
     "optimizer": "AdamW",
     "learning_rate": 0.0002,
+    "unet_lr": 0.0002,
+    "text_encoder_lr": 0.00005,
     "lr_scheduler": "constant",
     "max_resolution": "448,448",
     "enable_bucket": False,
@@ -280,7 +365,7 @@ def test_a_kohya_file_opened_changed_saved_and_loaded_again_holds_the_same(site:
 
     box(view, RANK).fill("20")
     wait(lambda: site.draft()["network"]["rank"] == 20)
-    kept = values(view)
+    kept, draft = values(view), site.draft()
     assert kept[RANK] == "20" and kept["Pretrained model name or path"] == str(site.base)
     view.get_by_role("radio", name="Kohya GUI").check()
     press(view, "Save")
@@ -293,6 +378,62 @@ def test_a_kohya_file_opened_changed_saved_and_loaded_again_holds_the_same(site:
     expect(box(view, "Model output name")).to_have_value("from_kohya")
     expect(box(view, RANK)).to_have_value("20")
     assert values(view) == kept
+    wait(lambda: site.draft() == draft)  # the fields that are hidden too
+
+
+# The queue, and a page behind a proxy
+
+
+def test_a_queue_of_three_goes_on_when_one_fails(site: Site, page: Open) -> None:
+    folders = {name: draw_folder(site.data / name, {"1_zk9": 2}) for name in ("one", "two", "three")}
+    before = len(site.runs())
+    view = page()
+    tab(view, "Runs")
+    press(view, "Pause the queue")
+    press(view, "Go on with the queue")  # it is paused, and the button says what it does now
+    press(view, "Pause the queue")
+    tab(view, "LoRA")
+    choose(view, "Presets", "Defaults")
+    expect(view.locator("#said")).to_contain_text("defaults")
+    fill(view, {"Pretrained model name or path": site.base, "Epoch": 1, "Max Resolution": "64,64"})
+    for count, (name, folder) in enumerate(folders.items(), 1):
+        fill(view, {"Image folder": folder, "Model output name": name})
+        wait(lambda name=name: site.draft()["output"]["name"] == name)
+        press(view, "Start training")
+        wait(lambda count=count: len(site.runs()) == before + count)
+
+    tab(view, "Runs")
+    rows = view.locator("likeness-queue li")
+    expect(rows).to_have_count(3)
+    press(view, "Earlier: three")
+    expect(rows.locator(".lk-link")).to_have_text(["one", "three", "two"])
+    shutil.rmtree(folders["three"])
+    press(view, "Go on with the queue")
+    view.get_by_text("Nothing waits.").wait_for()
+    states = {line["name"]: line["state"] for line in site.runs()[:3]}
+    assert states == {"one": "done", "three": "error", "two": "done"}
+    ends = {name: site.run(line["id"]).events()[-1]["time"] for line in site.runs()[:3] for name in [line["name"]]}
+    assert sorted(ends, key=ends.__getitem__) == ["one", "three", "two"]
+    view.get_by_role("button", name="three", exact=True).click()
+    is_in(view, "Failed")
+    expect(job(view).get_by_text(str(folders["three"])).first).to_be_visible()  # it says what is missing
+
+
+def test_the_page_works_behind_a_proxy_and_its_prefix(site: Site, page: Open) -> None:
+    with proxy(site.address, "/deep/er", strips=True, host="kept", x_forwarded_prefix="/deep/er") as address:
+        view = page(address)
+        tab(view, "LoRA")
+        choose(view, "Presets", "demo")
+        expect(view.locator("#plan")).to_contain_text("600 steps")
+        tab(view, "Runs")
+        view.get_by_role("button", name="zk9", exact=True).last.click()
+        is_in(view, "Done")
+        has_a_curve(view)
+        picture = job(view).locator(".lk-thumb img").last
+        wait(lambda: picture.evaluate("picture => picture.naturalWidth"))
+        tab(view, "TensorBoard")
+        board_shows(view, site.run(site.runs()[-1]["id"]))
+        view.close()  # with its streams, which would keep the proxy open
 
 
 VALUES = """() => Object.fromEntries(

@@ -1,0 +1,143 @@
+"""Copies of captions and pictures from before a change, so that every change can be taken back, byte for byte.
+
+They lie in `.likeness/snapshots/` inside the data set's own folder, one folder for each change, with `list.jsonl`,
+whose first line says what was done and when, and copies of large files. A name that begins with a dot is no data to
+any trainer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer.durable import failed, make_folder, write_aside
+from trainer.errors import InputError
+
+SMALL = 65_536  # bytes: a caption, never a picture worth training on
+PLACE = Path(".likeness") / "snapshots"
+
+
+@dataclass
+class Snapshot:
+    """How files were before one change. Make it with `begin`, and `keep` each file before it is written."""
+
+    folder: Path
+    """The data set."""
+    id: str
+    what: str = ""
+    time: float = 0.0
+    """Unix seconds."""
+    files: dict[str, bytes | str | None] = field(default_factory=dict)
+    """Each file, relative to the data set with `/`: its content if it is small, the name of its copy if it is large,
+    None when it did not exist."""
+
+    @property
+    def place(self) -> Path:
+        """Where its list and its copies lie."""
+        return self.folder / PLACE / self.id
+
+    def keep(self, *files: Path) -> None:
+        """Copies files as they are now, unless they were kept already. Do it before writing: DiskError when it fails.
+
+        All together cost one flush to the disk, however many captions there are.
+        """
+        lines: list[dict[str, Any]] = [] if self.files else [{"what": self.what, "time": self.time}]
+        kept: dict[str, bytes | str | None] = {}
+        for file in files:
+            name = file.relative_to(self.folder).as_posix()
+            if name not in self.files and name not in kept:
+                kept[name] = self._copied(file, len(self.files) + len(kept))
+                lines.append({"file": name, **_told(kept[name])})
+        if kept:
+            make_folder(self.place)
+            self._note(lines)
+            self.files |= kept
+
+    def write(self, file: Path, content: bytes) -> None:
+        """Keeps a file, then writes it."""
+        self.keep(file)
+        make_folder(file.parent)
+        write_aside(file, content)
+
+    def before(self, name: str) -> bytes | None:
+        """A file as it was, None when it did not exist."""
+        kept = self.files[name]
+        return (self.place / kept).read_bytes() if isinstance(kept, str) else kept
+
+    def restore(self) -> Snapshot:
+        """Puts every file back as it was; gives the snapshot of how they were until now, so this can be undone too."""
+        undo = begin(self.folder, f"before undoing: {self.what}")
+        undo.keep(*(self.folder / name for name in self.files))
+        for name in self.files:
+            content = self.before(name)
+            if content is None:
+                (self.folder / name).unlink(missing_ok=True)
+            else:
+                undo.write(self.folder / name, content)
+        return undo
+
+    def _copied(self, file: Path, number: int) -> bytes | str | None:
+        """What is kept of a file: a copy is written for a large one."""
+        if not file.is_file():
+            return None
+        copy = f"{number:06}{file.suffix}"
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise failed(self.place / copy, error) from error
+        if len(content) <= SMALL:
+            return content
+        make_folder(self.place)
+        write_aside(self.place / copy, content)
+        return copy
+
+    def _note(self, lines: list[dict[str, Any]]) -> None:
+        """Appends to the list; what a power cut takes with it was not changed in the data set yet."""
+        try:
+            with open(self.place / "list.jsonl", "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise failed(self.place / "list.jsonl", error) from error
+
+
+def _told(kept: bytes | str | None) -> dict[str, str]:
+    if kept is None:
+        return {}
+    return {"copy": kept} if isinstance(kept, str) else {"content": b64encode(kept).decode()}
+
+
+def begin(folder: Path, what: str) -> Snapshot:
+    """A new snapshot of a data set, for a change in words ("WD14 captions"); nothing is on the disk before `keep`."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%d_%H%M%S", time.localtime(now))
+    return Snapshot(folder, f"{stamp}-{time.time_ns() % 1_000_000_000:09}", what, now)
+
+
+def snapshots(folder: Path) -> list[Snapshot]:
+    """All snapshots of a data set, the newest first."""
+    found = [load(folder, place.name) for place in sorted((folder / PLACE).glob("*/"), reverse=True)]
+    return [snapshot for snapshot in found if snapshot.files]
+
+
+def load(folder: Path, name: str) -> Snapshot:
+    """A snapshot by its id; InputError when there is none."""
+    made = Snapshot(folder, name)
+    if "/" in name or "\\" in name or not (made.place / "list.jsonl").is_file():
+        raise InputError(f"snapshot: {name!r} is none of {folder}; choose one of its list")
+    for line in (made.place / "list.jsonl").read_text("utf-8").splitlines():
+        with contextlib.suppress(ValueError):  # a last line cut off by a crash: its file was not changed yet
+            told = json.loads(line)
+            if "file" in told:
+                content = told.get("content")
+                made.files[told["file"]] = told.get("copy") if content is None else b64decode(content)
+            else:
+                made.what, made.time = told["what"], told["time"]
+    return made
