@@ -103,6 +103,7 @@ def test_options_of_a_subset_outrank_those_above_it(tmp_path: Path) -> None:
         "keep_tokens": 3,
         "train_data_dir": str(tmp_path / "a"),
         "num_repeats": 5,
+        "class_tokens": "",
         "reg_data_dir": "",
     }
 
@@ -133,16 +134,33 @@ def test_a_windows_path_is_left_for_its_reader_to_refuse(tmp_path: Path) -> None
     assert configio.load(str(file)).data.images == "C:\\pics"
 
 
-def test_captions_by_class_tokens_need_the_folder_s_name(tmp_path: Path) -> None:
+def test_class_tokens_caption_what_has_no_caption(tmp_path: Path) -> None:
     draw_folder(tmp_path, {"pics": 2})
-    file = write(tmp_path, one("image_dir = 'pics'\nnum_repeats = 10\nclass_tokens = 'zk9 girl'"))
-    for caption in tmp_path.glob("pics/*.txt"):
+    first, _ = captions = sorted(tmp_path.glob("pics/*.txt"))
+    first.write_text("a written one")
+    captions[1].unlink()
+    config = configio.load(str(write(tmp_path, one("image_dir = 'pics'\nclass_tokens = 'zk9 girl'"))))
+    assert config.data.words == "zk9 girl"
+    found = collect(config.data, config.captions).pictures
+    assert sorted((picture.caption, picture.caption_source) for picture in found) == [
+        ("a written one", "file"),
+        ("zk9 girl", "folder"),
+    ]
+
+
+@pytest.mark.parametrize("place", ["10_zk9", "pics"])
+def test_captions_by_class_tokens_need_the_folder_s_name(place: str, tmp_path: Path) -> None:
+    draw_folder(tmp_path, {place: 2, "mine": 1})
+    mine = "image_dir = 'mine'" if place == "pics" else ""
+    subset = f"image_dir = '{place}'\nnum_repeats = 10\nclass_tokens = 'zk9 girl'"
+    file = write(tmp_path, two(mine, f"{subset}\nis_reg = true") if mine else one(subset))
+    for caption in tmp_path.glob(f"{place}/*.txt"):
         caption.unlink()
     with pytest.raises(ConfigError, match="name the folder 10_zk9 girl"):
         read_dataset(file)
-    for picture in [*(tmp_path / "pics").iterdir()]:
+    for picture in [*(tmp_path / place).iterdir()]:
         picture.with_suffix(".txt").write_text("zk9")
-    assert read_dataset(file)["num_repeats"] == 10
+    assert read_dataset(file)["reg_data_dir" if mine else "train_data_dir"]
 
 
 WRONG: dict[str, tuple[Any, str]] = {

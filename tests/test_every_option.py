@@ -92,7 +92,7 @@ ELSEWHERE = {
     },
     "shown in a test of its own": {
         "version", "about", "model.base", "model.vae", "model.vae_slicing", "model.vae_tiling", "data.images",
-        "data.reg", "data.repeats", "data.background", "network.start_from", "network.rank_from_file",
+        "data.reg", "data.repeats", "data.words", "data.background", "network.start_from", "network.rank_from_file",
         "objective.prior_weight", "objective.prior", "save.every_epochs", "save.every_steps", "save.every_minutes",
         "save.keep_last", "save.state_minutes", "save.state_keep",
     },
@@ -141,6 +141,27 @@ def test_cached_text_is_the_text(train: Train) -> None:
 
 def test_uncached_latents_are_the_cached_ones(train: Train) -> None:
     assert same(weights(train()), weights(train(LOOSE)))
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The families that trainings have loaded."""
+    seen: list[Any] = []
+    attach = LoraNetwork.attach
+
+    def look(family: Any, *rest: Any) -> LoraNetwork:
+        seen.append(family)
+        return attach(family, *rest)
+
+    monkeypatch.setattr(LoraNetwork, "attach", look)
+    return seen
+
+
+def test_attention_without_saving_computes_the_same(train: Train, loaded: list[Any]) -> None:
+    saving, plain = weights(train()), weights(train({"train": {"attention": "none"}}))
+    kinds = [{type(one).__name__ for one in family.unet.attn_processors.values()} for family in loaded]
+    assert kinds == [{"AttnProcessor2_0"}, {"AttnProcessor"}]
+    assert all(torch.allclose(saving[name], plain[name], rtol=1e-3, atol=1e-5) for name in saving)
 
 
 def test_another_vae(train: Train, tmp_path: Path) -> None:
@@ -193,14 +214,13 @@ def test_repeats_of_a_plain_folder(train: Train, images: Path, tmp_path: Path) -
     assert [start(folder)["steps"] for folder in runs] == [2, 6]
 
 
-def test_slicing_and_tiling_reach_the_vae(train: Train, monkeypatch: Any) -> None:
-    seen: list[Any] = []
-    attach = LoraNetwork.attach
+def test_words_of_a_plain_folder(train: Train, images: Path, tmp_path: Path) -> None:
+    for picture in (images / "1_zk9 body").glob("*.png"):
+        shutil.copy(picture, tmp_path)
+    silent, spoken = (train({"data": {"images": str(tmp_path), "words": words}}) for words in ("", "zk9 body"))
+    assert not same(weights(silent), weights(spoken))
 
-    def look(family: Any, *rest: Any) -> LoraNetwork:
-        seen.append(family.vae)
-        return attach(family, *rest)
 
-    monkeypatch.setattr(LoraNetwork, "attach", look)
+def test_slicing_and_tiling_reach_the_vae(train: Train, loaded: list[Any]) -> None:
     train({"model": {"vae_slicing": True, "vae_tiling": True}})
-    assert seen[0].use_slicing and seen[0].use_tiling
+    assert loaded[0].vae.use_slicing and loaded[0].vae.use_tiling

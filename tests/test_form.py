@@ -24,6 +24,7 @@ DICE = random.Random(3)
 POOL: list[Any] = [
     *(None, True, False, 0, 1, 2, 8, 75, 225, 512, 999, 1000, 0.0, 1e-8, 0.5, 0.999, 1e-30, -0.8, "same", "10%"),
     *("", "x", " two words, ", "é・|||", "#00ff7F", ".txt", "a\nb", "1e-4", "/tmp/a b", "photo of zk9 --d 1 --s 20"),
+    *("1:9,0.5", "1:20,0.3:40,1e-2"),
     *((), (5,), (0.9, 0.99), (1e-30, 1e-3), (512, 768), (64, 64), (200, 400, 600), ("one", "two --n x"), ("#",)),
     *(choice for shown in FIELDS.values() for _, choice in shown.choices),
     *(DICE.randrange(1, 300) for _ in range(40)),
@@ -98,6 +99,9 @@ def test_labels_are_the_tutorials() -> None:
         *("Full bf16 training", "Gradient checkpointing", "Don't upscale bucket resolution", "Sample prompts"),
     )
     assert set(words) <= set(labels)
+    attention = FIELDS["train.attention"]
+    assert [word for word, _ in attention.choices] == ["sdpa", "xformers", "none"]
+    assert "Memory efficient attention" in attention.meanings[""].help, "a check box that tutorials name"
     assert FIELDS["train.epochs"].today == "Max train epoch" and FIELDS["train.epochs"].key == "max_train_epochs"
     assert {
         name: set(words) <= {word for word, _ in FIELDS[name].choices} for name, words in WORDS.items()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trainer import configio, kohya
 from trainer.__main__ import main
-from trainer.config import Buckets, Config, Prodigy
+from trainer.config import Buckets, Config, CosineWithMinLr, InverseSqrt, PiecewiseConstant, Prodigy, WarmupStableDecay
 from trainer.configio import ConfigError
 from trainer.families.detect import Detected
 from trainer.kohya import table
@@ -120,6 +120,10 @@ CHANGES: dict[str, tuple[Any, Tree, Tree]] = {
     "save_every_n_steps": (50, {}, {"save.every_steps": 50}),
     "save_last_n_steps": (100, {"save_every_n_steps": 50}, {"save.keep_last": 3}),
     "save_last_n_epochs": (2, {}, {"save.keep_last": 2}),
+    "save_last_n_steps_state": (100, {"save_every_n_steps": 50}, {"save.state_keep": 3}),
+    "save_last_n_epochs_state": (4, {}, {"save.state_keep": 4}),
+    "log_tracker_name": ("anna", {}, {"output.log_name": "anna"}),
+    "mem_eff_attn": (True, {"xformers": "none"}, {"train.attention": "sdpa"}),
     "scale_v_pred_loss_like_noise_pred": (True, {}, {"objective.scale_v": True}),
     "min_timestep": (100, {}, {"objective.min_timestep": 100}),
     "max_timestep": (900, {}, {"objective.max_timestep": 900}),
@@ -276,7 +280,8 @@ def test_old_names_are_all_of_them_and_new_names_outrank_them() -> None:
 FORMS: list[tuple[str, Any, Tree, str, Any]] = [
     # key, value as old files hold it, what else the file holds, option, what it is
     ("xformers", True, {}, "train.attention", "xformers"),
-    ("xformers", False, {}, "train.attention", "sdpa"),
+    ("xformers", False, {}, "train.attention", "none"),
+    ("xformers", "none", {}, "train.attention", "none"),
     ("save_model_as", "diffusers", {}, "save.precision", "fp16"),
     ("model_list", "", {}, "model.base", "/m"),
     ("clip_skip", "2", {}, "model.clip_skip", 2),
@@ -307,6 +312,34 @@ FORMS: list[tuple[str, Any, Tree, str, Any]] = [
     ("text_encoder_lr", "1e-4 2e-5", {}, "rates.text_encoder_2", 2e-5),
     ("text_encoder_lr", [1e-4, 2e-5], {}, "rates.text_encoder", 1e-4),
     ("unet_lr", "1e-3", {}, "rates.unet", 1e-3),
+    ("lr_scheduler_min_lr_ratio", 0.2, {"lr_scheduler": "cosine_with_min_lr"}, "schedule.lowest", 0.2),
+    (
+        "lr_scheduler_args",
+        "min_lr=1e-6",
+        {"lr_scheduler": "cosine_with_min_lr", "learning_rate": 4e-6},
+        "schedule.lowest",
+        0.25,
+    ),
+    ("lr_scheduler_args", "min_lr_ratio=0.1", {"lr_scheduler": "warmup_stable_decay"}, "schedule.lowest", 0.1),
+    ("lr_scheduler_num_cycles", "2", {"lr_scheduler": "warmup_stable_decay"}, "schedule.cycles", 2),
+    ("lr_decay_steps", "10%", {"lr_scheduler": "warmup_stable_decay"}, "schedule.decay", "10%"),
+    ("lr_decay_steps", 0.1, {"lr_scheduler": "warmup_stable_decay"}, "schedule.decay", "10%"),
+    ("lr_scheduler", "warmup_stable_decay", {}, "schedule.decay", 0),
+    ("lr_scheduler_timescale", 30, {"lr_scheduler": "inverse_sqrt"}, "schedule.timescale", 30),
+    (
+        "lr_scheduler_args",
+        "step_rules='1:10,0.1:20,0.005'",
+        {"lr_scheduler": "piecewise_constant"},
+        "schedule.rules",
+        "1:10,0.1:20,0.005",
+    ),
+    (
+        "lr_scheduler_args",
+        "step_rules=1:10,1e-5",
+        {"lr_scheduler": "piecewise_constant"},
+        "schedule.rules",
+        "1:10,1e-05",
+    ),
     ("lr_scheduler_power", "", {"lr_scheduler": "polynomial"}, "schedule.power", 1.0),
     ("max_resolution", 768, {}, "data.resolution", [768, 768]),
     ("output_name", 2024, {}, "output.name", "2024"),
@@ -338,7 +371,16 @@ WRONG: dict[str, tuple[Tree, str]] = {
         "optimizer_args 'd_coef=2': d_coef is no argument",
     ),
     "pairs": ({"optimizer_args": "weight_decay = 1"}, "'weight_decay' is not name=value"),
-    "schedule": ({"lr_scheduler": "inverse_sqrt"}, "lr_scheduler 'inverse_sqrt': is still to come"),
+    "schedule": ({"lr_scheduler": "rex"}, "lr_scheduler 'rex': is not known: choose one of constant,"),
+    "no step rules": ({"lr_scheduler": "piecewise_constant"}, "piecewise_constant needs its steps"),
+    "step rules": (
+        {"lr_scheduler": "piecewise_constant", "lr_scheduler_args": "step_rules='1:x,0.1'"},
+        "lr_scheduler_args -> schedule.rules",
+    ),
+    "lowest rate": (
+        {"lr_scheduler": "cosine_with_min_lr", "lr_scheduler_args": "min_lr=1e-6", "learning_rate": 0, "unet_lr": 1e-4},
+        "min_lr is a number such as 1e-6, and needs a learning_rate above 0",
+    ),
     "schedule argument": ({"lr_scheduler_args": "T_max=30"}, "T_max is no argument of cosine"),
     "rates": ({"learning_rate": 0, "unet_lr": 0, "text_encoder_lr": 0}, "all three rates are 0"),
     "rate": ({"learning_rate": 0}, "nothing would be trained"),
@@ -432,6 +474,27 @@ def test_arguments_of_optimizers_are_typed() -> None:
     assert config_of(written).optimizer == config.optimizer
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        CosineWithMinLr(lowest=0.25, cycles=2, warmup="5%"),
+        *(InverseSqrt(timescale=70), InverseSqrt(warmup=9)),
+        *(WarmupStableDecay(decay=0), WarmupStableDecay(decay="15%", lowest=0.1, warmup=3), WarmupStableDecay(decay=9)),
+        PiecewiseConstant(rules="1:10,0.1:20,0.005"),
+    ],
+    ids=repr,
+)
+def test_schedules_of_transformers_go_there_and_back(schedule: Any) -> None:
+    config = Config(schedule=schedule)
+    assert config_of(kohya.write(config)).schedule == schedule
+    assert kohya.lost(config) == []
+
+
+def test_a_decay_that_is_not_given_is_told() -> None:
+    told = kohya.read({**SMALL, "lr_scheduler": "warmup_stable_decay"}, "x").lines()
+    assert "lr_decay_steps (missing): not given: the rate stays to the end, as in sd-scripts" in told
+
+
 def test_adafactor_finds_its_own_rate_unless_told_otherwise() -> None:
     relative = config_of(
         {**SMALL, "optimizer": "Adafactor", "lr_scheduler": "cosine", "learning_rate": 1e-3, "unet_lr": 1e-3}
@@ -444,7 +507,7 @@ def test_adafactor_finds_its_own_rate_unless_told_otherwise() -> None:
 
 
 def test_extra_arguments_outrank_the_keys() -> None:
-    extra = "--max_grad_norm=0 --network_train_unet_only --optimizer_type Lion --log_prefix=x --no_metadata"
+    extra = "--max_grad_norm=0 --network_train_unet_only --optimizer_type Lion --no_such=x --no_metadata"
     extra = f"{extra} --resolution=768"
     reading = kohya.read(
         {**SMALL, "max_grad_norm": 1, "max_resolution": "512,512", "additional_parameters": extra}, "x"
@@ -453,7 +516,7 @@ def test_extra_arguments_outrank_the_keys() -> None:
     assert tree["train"]["clip"] is None and tree["rates"]["text_encoder"] is None
     assert tree["optimizer"]["type"] == "lion" and tree["output"]["metadata"] is False
     assert tree["data"]["resolution"] == "768"
-    assert any(line.startswith("--log_prefix 'x': an argument that is not used") for line in reading.lines())
+    assert any(line.startswith("--no_such 'x': an argument that is not used") for line in reading.lines())
     prompts = config_of({**SMALL, "additional_parameters": "--sample_prompts=/p.txt"})
     assert prompts.sample.file == "/p.txt" and kohya.lost(prompts) == []
     locon = config_of({**SMALL, "additional_parameters": "--network_args conv_dim=4 conv_alpha=2"})
@@ -550,6 +613,17 @@ def test_xformers_gives_way_where_it_is_not_installed(tmp_path: Path, monkeypatc
     assert configio.load(str(file)).train.attention == "xformers"
 
 
+def test_plain_attention_and_what_saves_its_memory() -> None:
+    """A recipe for a Mac has CrossAttention none, one for NVIDIA the check box Memory efficient attention."""
+    mac = kohya.read({**SMALL, "xformers": "none"}, "x")
+    assert mac.config_tree["train"]["attention"] == "none"
+    assert any(line.startswith("xformers 'none'") and "train.attention=sdpa" in line for line in mac.lines())
+    ticked = kohya.read({**SMALL, "xformers": "none", "mem_eff_attn": True}, "x")
+    assert ticked.config_tree["train"]["attention"] == "sdpa"
+    assert any(line.startswith("mem_eff_attn True: sdpa is taken") for line in ticked.lines())
+    assert config_of({**SMALL, "xformers": "xformers", "mem_eff_attn": True}).train.attention == "xformers"
+
+
 def test_the_command_line_reads_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = tmp_path / "k.json", tmp_path / "out.json"
     file.write_text(
@@ -619,7 +693,10 @@ TREES = st.fixed_dictionaries(
         "optimizer": st.sampled_from(["AdamW", "AdamW8bit", "Lion", "Adafactor", "Prodigy", "PagedAdamW8bit"]),
         "optimizer_args": st.sampled_from(["", "weight_decay=0.2", '"weight_decay=0.1"']),
         "lr_scheduler": st.sampled_from(
-            ["constant", "constant_with_warmup", "linear", "cosine_with_restarts", "polynomial"]
+            [
+                *("constant", "constant_with_warmup", "linear", "cosine_with_restarts", "polynomial"),
+                *("cosine_with_min_lr", "inverse_sqrt", "warmup_stable_decay"),
+            ]
         ),
         "lr_scheduler_args": st.just(""),
         "loss_type": st.sampled_from(["l1", "l2", "huber", "smooth_l1"]),
@@ -635,6 +712,8 @@ TREES = st.fixed_dictionaries(
                 "--no_metadata",
                 "--validation_split=0.1 --validate_every_n_steps=20",
                 "--zero_terminal_snr --resize_interpolation=lanczos",
+                "--lr_scheduler_min_lr_ratio=0.2 --lr_decay_steps=0.25",
+                "--lr_scheduler_timescale=50 --lr_decay_steps=30 --log_prefix=x_",
             ]
         ),
     },

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from trainer import objectives
 from trainer.config import L1, L2, Huber, Loss, MultiresNoise, Noise, Objective, OffsetNoise, PlainNoise, SmoothL1
+from trainer.config.model import Prediction
 from trainer.objectives import draw_noise, draw_perturbation, draw_timestep, weigh
 
 SCHEDULER = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
@@ -223,7 +224,7 @@ def test_the_other_weights_by_hand() -> None:
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
-def test_weights_multiply_in_the_order_of_sd_scripts(prediction: objectives.Prediction) -> None:
+def test_weights_multiply_in_the_order_of_sd_scripts(prediction: Prediction) -> None:
     objective = Objective(min_snr_gamma=5, scale_v=True, v_like=0.3, debiased=True)
     losses = normal(6).abs()
     weighed = weigh(losses, T, objective, ALPHAS, prediction)
@@ -246,9 +247,7 @@ def test_nothing_is_weighed_when_all_is_off() -> None:
 @pytest.mark.parametrize(
     "option", [{"min_snr_gamma": 5}, {"scale_v": True}, {"v_like": 0.3}, {"debiased": True}], ids=str
 )
-def test_a_zero_terminal_step_weighs_something_finite(
-    option: dict[str, float], prediction: objectives.Prediction
-) -> None:
+def test_a_zero_terminal_step_weighs_something_finite(option: dict[str, float], prediction: Prediction) -> None:
     weighed = weigh(torch.ones(6), T, Objective.model_validate(option), ZERO, prediction)
     assert weighed.isfinite().all() and (weighed >= 0).all() and weighed.max() < 1100
 

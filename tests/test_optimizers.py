@@ -223,6 +223,8 @@ CASES = [
     (config.Adafactor(warmup_init=True, beta1=0.9), config.AdafactorSchedule()),
     (config.Adafactor(lr=1e-3, beta1=0.9), Polynomial(warmup="10%", power=2)),
     (config.Prodigy(weight_decay=0.1, growth_rate=1.02, safeguard_warmup=True), CosineWithRestarts(cycles=2)),
+    (AdamW(), config.WarmupStableDecay(warmup=3, decay=25, lowest=0.2)),
+    (AdamW(), config.PiecewiseConstant(rules="1:25,0.1")),
 ]
 
 
@@ -294,13 +296,22 @@ def by_formula(schedule: Any, warmup: int, step: int, steps: int) -> float:
             return 0.0 if done >= 1 else 0.5 * (1 + math.cos(math.pi * (schedule.cycles * done % 1)))
         case "polynomial":
             return 1e-4 + (1 - 1e-4) * (1 - done) ** schedule.power
+        case "cosine_with_min_lr":
+            return 0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * done))
+        case "inverse_sqrt":
+            return math.sqrt(50 / (step - warmup + 50))
+        case "warmup_stable_decay":
+            return 1.0 if step < 48 else 0.5 * (1 + math.cos(math.pi * (step - 48) / 12))
     return 1.0
 
 
 @pytest.mark.parametrize("warmup", [0, 7, "10%"])
 @pytest.mark.parametrize(
     "schedule",
-    [Constant(), Linear(), Cosine(), CosineWithRestarts(cycles=3), Polynomial(power=2)],
+    [
+        *(Constant(), Linear(), Cosine(), CosineWithRestarts(cycles=3), Polynomial(power=2)),
+        *(config.CosineWithMinLr(lowest=0.2), config.InverseSqrt(timescale=50), config.WarmupStableDecay(decay="20%")),
+    ],
     ids=lambda s: s.type,
 )
 def test_rates_are_those_of_the_formula_at_every_step(schedule: Any, warmup: int | str) -> None:
@@ -334,9 +345,35 @@ def test_rates_are_those_of_both_libraries_exactly(
         theirs.step()
 
 
+@pytest.mark.parametrize(
+    ("schedule", "extra"),
+    [
+        (config.CosineWithMinLr(warmup=7, lowest=0.2, cycles=3), {"min_lr_rate": 0.2, "num_cycles": 1.5}),
+        (config.InverseSqrt(warmup=7), {}),
+        (config.InverseSqrt(warmup=7, timescale=20), {"timescale": 20}),
+        (config.WarmupStableDecay(warmup=7, decay=12), {"num_decay_steps": 12}),
+        (config.WarmupStableDecay(warmup=7, decay="50%", lowest=0.1, cycles=2),
+         {"num_decay_steps": 30, "min_lr_ratio": 0.1, "num_cycles": 1}),
+        (config.WarmupStableDecay(warmup=7, decay=100), {"num_decay_steps": 53}),
+    ],
+)  # fmt: skip
+def test_rates_are_those_of_transformers_exactly(schedule: Any, extra: dict[str, Any]) -> None:
+    optimizer = build(AdamW(lr=1e-3), Problem().groups(1e-3, 5e-4))
+    theirs = transformers.get_scheduler(schedule.type, optimizer, 7, 60, scheduler_specific_kwargs=extra)
+    for seen in rates(schedule, 60):
+        assert seen == theirs.get_last_lr()
+        optimizer.step()
+        theirs.step()
+
+
+def test_a_rate_that_changes_at_given_steps() -> None:
+    seen = [rate for rate, _ in rates(config.PiecewiseConstant(rules="1:2,0.5:4,1e-1"), 6)]
+    assert seen == [1e-3, 1e-3, 5e-4, 5e-4, 1e-4, 1e-4, 1e-4]
+
+
 @pytest.mark.parametrize("kind", [kind for kind in SCHEDULES if kind is not config.AdafactorSchedule])
 def test_every_option_of_a_schedule_changes_the_result(kind: type[Any]) -> None:
-    other = {"warmup": "20%", "cycles": 3, "power": 2.0}
+    other = {"warmup": "20%", "cycles": 3, "power": 2.0, "lowest": 0.5, "timescale": 5, "decay": 30, "rules": "1:3,0.5"}
     for field in kind.model_fields.keys() - {"type"}:
         assert not torch.equal(trained(AdamW(), kind()), trained(AdamW(), kind(**{field: other[field]})))
 

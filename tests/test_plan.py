@@ -105,6 +105,7 @@ def test_warmup_in_a_plan() -> None:
     assert plan(schedule={"type": "linear", "warmup": "10%"}).warmup == 832
     adafactor = {"optimizer": {"type": "adafactor"}, "schedule": {"type": "adafactor"}}
     assert plan(**adafactor).warmup == 0
+    assert plan(schedule={"type": "piecewise_constant"}).warmup == 0
 
 
 def test_the_plan_as_json_and_as_text() -> None:
@@ -219,6 +220,12 @@ GOOD = collection((10, 10, (512, 512)))
         (GOOD, {"train": {"epochs": 1}, "schedule": {"type": "cosine", "warmup": 100}}, "schedule.warmup: 100 of 100"),
         (
             GOOD,
+            {"train": {"epochs": 1}, "schedule": {"type": "warmup_stable_decay", "warmup": 60, "decay": "50%"}},
+            "schedule.decay: the warm-up leaves 40 of 100 steps for a decay of 50",
+        ),
+        (GOOD, {"schedule": {"type": "warmup_stable_decay", "warmup": "50%", "decay": "50%"}}, None),
+        (
+            GOOD,
             {"data": {"buckets": {"smallest": 300, "largest": 1000, "no_upscale": False}}},
             "data.buckets: sides from 256 to 1024",
         ),
@@ -291,6 +298,25 @@ def test_what_is_not_loaded_takes_nothing() -> None:
     cached = {"data": {"cache_text": True}, "rates": {"text_encoder": None, "text_encoder_2": None}}
     assert "text encoders" not in memory(**cached)
     assert sum(memory(train={"precision": "bf16", "full": True}).values()) < sum(memory(**MIXED).values())
+
+
+@pytest.mark.parametrize(
+    ("family", "side", "blocks", "largest"),
+    [
+        # heads x latents squared: SD1.5 has five blocks at each of three sizes and one in the middle, of 8 heads each;
+        ("sd15", 512, 8 * (5 * 4096**2 + 5 * 1024**2 + 5 * 256**2 + 64**2), 8 * 4096**2),
+        # SDXL has ten blocks of 10 heads, and at half the size sixty of 20.
+        ("sdxl", 1024, 10 * 10 * 4096**2 + 60 * 20 * 1024**2, 10 * 4096**2),
+    ],
+)
+def test_memory_of_attention_without_saving(family: str, side: int, blocks: int, largest: int) -> None:
+    def scores(**options: Any) -> int:
+        train = {"precision": "bf16", "batch": 3} | options
+        plain, saving = (memory(family, side * side, train=train | {"attention": kind}) for kind in ("none", "sdpa"))
+        return plain["activations"] - saving["activations"]
+
+    assert scores() == pytest.approx(3 * 2 * blocks, rel=1e-3)
+    assert scores(checkpointing=True) == pytest.approx(3 * 2 * largest, rel=1e-3)
 
 
 @given(st.integers(1, 8), st.sampled_from(["sd15", "sdxl"]), st.booleans())

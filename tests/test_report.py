@@ -98,6 +98,16 @@ def test_a_whole_training_is_told_in_events_and_curves(folder: RunFolder, tmp_pa
         assert json.loads(shown) == folder.config().model_dump(mode="json")
 
 
+def test_the_logging_folder_is_named_as_sd_scripts_names_it(tmp_path: Path) -> None:
+    output = Output(logging=str(tmp_path / "logs"), log_prefix="anna_", log_name="faces")
+    folder = RunFolder.create(tmp_path / "runs", Config(output=output))
+    report = Report(folder)
+    report.start(4, 1, 4)
+    train(report, 1, 4)
+    report.done([])
+    assert curve(tmp_path / "logs" / f"anna_{folder.path.name}" / "faces", "loss/current")[-1] == (4, 0.5)
+
+
 def test_the_average_is_that_of_the_last_epoch_s_worth_of_steps(folder: RunFolder) -> None:
     report = Report(folder)
     report.start(8, 2, 4)

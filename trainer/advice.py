@@ -24,19 +24,19 @@ MOST_EPOCHS = 200
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU by NVIDIA: bytes of its memory, and whether it computes in bf16 (RTX 30 and newer)."""
+    """A GPU by NVIDIA."""
 
-    memory: int
-    bf16: bool
+    memory: int  # bytes
+    bf16: bool  # whether it computes in bf16: RTX 30 and newer
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A partial config, and why it is as it is: sentences for people. `fits`: whether the card's memory is enough."""
+    """What to train with, and why."""
 
-    settings: Tree
-    reasons: tuple[str, ...]
-    fits: bool
+    settings: Tree  # a partial config
+    reasons: tuple[str, ...]  # sentences for people
+    fits: bool  # whether the card's memory is enough
 
 
 @dataclass(frozen=True)

@@ -58,10 +58,10 @@ class Subset:
 
 
 def read_dataset(path: Path, given: Tree | None = None) -> Tree:
-    """A dataset file as keys of the Kohya GUI, with `num_repeats` for a folder that holds pictures directly.
+    """A dataset file as keys of the Kohya GUI.
 
-    Paths count from the file. `given` are the keys around it, which hold where the file says nothing.
-    Raises ConfigError.
+    `num_repeats` and `class_tokens` are there for a folder that holds pictures directly. Paths count from the file.
+    `given` are the keys around it, which hold where the file says nothing. Raises ConfigError.
     """
     subsets = [*_subsets(_parsed(path), path)]
     if not subsets:
@@ -81,10 +81,10 @@ def read_dataset(path: Path, given: Tree | None = None) -> Tree:
     for key, reg in (("train_data_dir", False), ("reg_data_dir", True)):
         chosen = [subset for subset in subsets if subset.options.get("is_reg", False) is reg]
         if chosen:
-            folder, repeats = _folder(path, chosen, extension)
+            folder, direct = _folder(path, chosen, extension)
             tree[key] = str(folder)
-            if repeats and not reg:  # regularisation is evened out with the pictures, whatever its repeats
-                tree["num_repeats"] = repeats
+            if direct and not reg:  # regularisation is evened out with the pictures, whatever its repeats
+                tree |= {"num_repeats": direct.repeats, "class_tokens": direct.options.get("class_tokens", "")}
         elif not reg:
             raise ConfigError(f"{path}: has regularisation alone: add a subset without is_reg")
         else:
@@ -158,12 +158,13 @@ def _tables(value: Any, path: Path, place: str) -> list[Tree]:
     return value
 
 
-def _folder(path: Path, subsets: list[Subset], extension: str) -> tuple[PurePath, int | None]:
-    """The image folder for some subsets, and its repeats when it holds pictures directly."""
+def _folder(path: Path, subsets: list[Subset], extension: str) -> tuple[PurePath, Subset | None]:
+    """The image folder for some subsets, and the one that it is when it holds pictures directly."""
     first = subsets[0]
     if len(subsets) == 1 and not _numbered(first.folder.name):
-        _check_words(path, first, "", extension)
-        return first.folder, first.repeats
+        if first.options.get("is_reg"):
+            _check_words(path, first, "", extension)
+        return first.folder, first
     parent = first.folder.parent
     remedy = "put the folders side by side in one folder, each named <repeats>_<words>"
     for subset in subsets:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from trainer.config import Config, Objective, Optimizer, Train
+from trainer.config import Config, Objective, Optimizer, Prediction, Train
 from trainer.data.folders import SHIPPED
 from trainer.errors import InputError
 from trainer.families import FAMILIES
-from trainer.families.detect import Detected, Prediction
+from trainer.families.detect import Detected
 from trainer.families.header import kind_of, read_header
 
 Rates = Mapping[str, float | None]

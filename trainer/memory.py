@@ -9,7 +9,7 @@ from trainer.config import Adafactor, Config, Rates
 from trainer.families import FAMILIES, Counts
 
 WORKSPACE = 300_000_000  # the device's own context, and what kernels borrow
-POCKET = Counts(4_224_036, 809_415, (2_714_640,), 35_840, 9_440, 35_888, (10_368,), 855, 92, (2_600_000,))
+POCKET = Counts(4_224_036, 809_415, (2_714_640,), 35_840, 9_440, 35_888, (10_368,), 855, 92, (2_600_000,), 21.33, 4.0)
 """Of the model that comes with Likeness, an SD1.5 of another size."""
 STATE = {"adamw": 8, "adamw8bit": 2, "lion": 4, "adafactor": 0, "prodigy": 16}  # bytes a trained fp32 parameter
 
@@ -26,6 +26,9 @@ def estimate_memory(config: Config, family: str, area: int) -> dict[str, int]:
     kept = area * (counts.kept_less if train.checkpointing else counts.kept) + chunks * sum(
         k for k, on in text_kept if on
     )
+    if train.attention == "none":
+        scores = counts.scores_less if train.checkpointing else counts.scores
+        kept += int(2 * scores * (area / 64) ** 2)
     trained = count_trained(config, counts)
     parts = {
         "UNet": counts.unet * bytes_each,

@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from trainer.config import L1, L2, Loss, MultiresNoise, Noise, Objective, OffsetNoise, SmoothL1
-
-Prediction = Literal["epsilon", "v"]
+from trainer.config import L1, L2, Loss, MultiresNoise, Noise, Objective, OffsetNoise, Prediction, SmoothL1
 
 SNR_LIMITS = (1e-3, 1e3)  # SD's own table spans 0.0047 to 1175; the floor is met with zero-terminal SNR only
 

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler
+from diffusers.optimization import get_piecewise_constant_schedule, get_scheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import optimization as transformers_optimization
 
 from trainer import config
 from trainer.errors import InputError
-from trainer.plan import warmup_steps
+from trainer.plan import decay_steps, warmup_steps
 
 Group = dict[str, Any]
 """Parameters that learn at one rate: {"params": list, "lr": float or None for Adafactor's own, "name": str}."""
@@ -116,13 +116,29 @@ def clip(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
 
 
 def make_schedule(schedule: config.Schedule, optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
-    """The schedule over `steps` optimizer steps, as in diffusers; with a warm-up the first step has a rate of 0.
+    """The schedule over `steps` optimizer steps, as in diffusers and transformers.
 
-    Call `.step()` after each one, while the gradients are still there: Adafactor's looks at them.
+    With a warm-up the first step has a rate of 0. Call `.step()` after each one, while the gradients are still there:
+    Adafactor's looks at them.
     """
-    if isinstance(schedule, config.AdafactorSchedule):
-        return RelativeSteps(optimizer)
     warmup = warmup_steps(schedule, steps)
+    match schedule:
+        case config.AdafactorSchedule():
+            return RelativeSteps(optimizer)
+        case config.PiecewiseConstant():
+            return get_piecewise_constant_schedule(optimizer, schedule.rules)
+        case config.InverseSqrt():
+            return transformers_optimization.get_inverse_sqrt_schedule(optimizer, warmup, schedule.timescale)
+        case config.CosineWithMinLr():
+            return transformers_optimization.get_cosine_with_min_lr_schedule_with_warmup(
+                optimizer, warmup, steps, schedule.cycles / 2, min_lr_rate=schedule.lowest
+            )
+        case config.WarmupStableDecay():
+            decay = decay_steps(schedule, steps)
+            return transformers_optimization.get_wsd_schedule(
+                optimizer, warmup, decay, num_stable_steps=steps - warmup - decay,
+                min_lr_ratio=schedule.lowest, num_cycles=schedule.cycles / 2,
+            )  # fmt: skip
     options = schedule.model_dump(exclude={"type", "warmup"})
     name = schedule.type
     if name == "constant" and warmup:

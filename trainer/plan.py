@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from trainer.config import AdafactorSchedule, Config, Schedule, Validation
+from trainer.config import AdafactorSchedule, Config, PiecewiseConstant, Schedule, Validation, WarmupStableDecay
 from trainer.data.buckets import Placement, check_buckets, floor_to, place_all
 from trainer.data.folders import Collection, Picture
 from trainer.data.order import count_uses
@@ -162,11 +162,18 @@ def make_plan(config: Config, collection: Collection, family: str) -> Plan:
 
 
 def warmup_steps(schedule: Schedule, steps: int) -> int:
-    """Steps over which the rate rises; a share is rounded down, and Adafactor's own schedule has none."""
-    if isinstance(schedule, AdafactorSchedule):
-        return 0
-    warmup = schedule.warmup
-    return int(float(warmup[:-1]) * steps / 100) if isinstance(warmup, str) else warmup
+    """Steps over which the rate rises; some schedules have none."""
+    return 0 if isinstance(schedule, AdafactorSchedule | PiecewiseConstant) else span(schedule.warmup, steps)
+
+
+def decay_steps(schedule: WarmupStableDecay, steps: int) -> int:
+    """Steps at the end over which the rate falls: no more than the warm-up leaves."""
+    return min(span(schedule.decay, steps), max(0, steps - warmup_steps(schedule, steps)))
+
+
+def span(written: int | str, steps: int) -> int:
+    """Steps as they are written in a config; a share is rounded down."""
+    return int(float(written[:-1]) * steps / 100) if isinstance(written, str) else written
 
 
 def count_folders(pictures: Sequence[Picture], uses: Sequence[int]) -> Iterator[FolderCount]:
@@ -217,6 +224,10 @@ def warn_of_options(config: Config, plan: Plan) -> Iterator[str]:
         yield f"train.steps: {plan.steps} steps end before every picture was used; an epoch has {plan.steps_per_epoch}"
     if plan.warmup and plan.warmup >= plan.steps:
         yield f"schedule.warmup: {plan.warmup} of {plan.steps} steps, so the learning rate is never reached"
+    if isinstance(config.schedule, WarmupStableDecay):
+        wanted, given = span(config.schedule.decay, plan.steps), decay_steps(config.schedule, plan.steps)
+        if given < wanted:
+            yield f"schedule.decay: the warm-up leaves {given} of {plan.steps} steps for a decay of {wanted}"
     mark = captions.keep_tokens_separator
     if mark and not (captions.shuffle or captions.tag_dropout or captions.token_warmup_steps):
         yield f"captions.keep_tokens_separator: no tag moves, so {mark!r} is learned as a word"

@@ -68,8 +68,10 @@ class Report:
         self.folder.event("start", step=step, steps=steps, epochs=epochs, **facts)
 
         places = [self.folder.tb]
-        if config.output.logging:
-            places.append(Path(config.output.logging) / self.folder.path.name / "network_train")
+        output = config.output
+        if output.logging:
+            run = f"{output.log_prefix}{self.folder.path.name}"
+            places.append(Path(output.logging) / run / (output.log_name or "network_train"))
         self._boards = [Board(place, step + 1) for place in places]
         self._write(0, [_text("config", config.model_dump(mode="json"))] if step == 0 else [])
         quiet = not sys.stderr.isatty()
@@ -235,7 +237,7 @@ class Board:
 
     def _open(self) -> BufferedWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
         self._file = file = (self.folder / name).open("xb")
         _record(file, Event(wall_time=time.time(), file_version="brain.Event:2"))
         # Readers drop what an earlier, killed process wrote at this step and after it.

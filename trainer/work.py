@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 from tqdm import tqdm
 
 from trainer import checkpoint, places
@@ -158,7 +159,9 @@ def set_up(family: Family, config: Config) -> None:
     """Gradient checkpointing, the attention kernel, and the memory layout that convolutions like best."""
     if config.train.checkpointing:
         family.enable_checkpointing()
-    if config.train.attention == "xformers":
+    if config.train.attention == "none":
+        family.unet.set_attn_processor(AttnProcessor())
+    elif config.train.attention == "xformers":
         try:
             family.unet.enable_xformers_memory_efficient_attention()
         except (ImportError, ValueError, RuntimeError) as error:

@@ -6,7 +6,7 @@ CONFIGURATION = ("about",)
 MODEL = ("model.base", "model.vae", "model.family", "model.prediction", "model.zero_terminal_snr")
 FOLDERS = (
     *("data.images", "data.reg", "output.folder", "output.logging"),
-    *("output.name", "output.comment", "data.repeats"),
+    *("output.name", "output.comment", "data.repeats", "data.words"),
 )
 BASIC = (
     *("network.type", "train.batch", "train.epochs", "save.every_epochs", "captions.extension"),
@@ -36,7 +36,8 @@ ADVANCED: dict[str, tuple[str, ...]] = {
         *("optimizer.decay_rate", "optimizer.beta1", "optimizer.beta3", "optimizer.d0", "optimizer.d_coef"),
         *("optimizer.growth_rate", "optimizer.scale_parameter", "optimizer.warmup_init"),
         *("optimizer.bias_correction", "optimizer.safeguard_warmup"),
-        *("schedule.warmup", "schedule.cycles", "schedule.power"),
+        *("schedule.warmup", "schedule.cycles", "schedule.power", "schedule.lowest", "schedule.decay"),
+        *("schedule.timescale", "schedule.rules"),
     ),
     "Network": (
         *("network.conv_rank", "network.conv_alpha", "network.dropout", "network.rank_dropout"),
@@ -53,7 +54,7 @@ ADVANCED: dict[str, tuple[str, ...]] = {
     ),
     "Length, saving and seed": (
         *("train.steps", "save.every_steps", "save.every_minutes", "save.keep_last"),
-        *("save.state_minutes", "save.state_keep", "seed"),
+        *("save.state_minutes", "save.state_keep", "seed", "output.log_prefix", "output.log_name"),
     ),
     "Validation": (
         *("validation.share", "validation.folder", "validation.every_epochs", "validation.every_steps"),

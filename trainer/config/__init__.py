@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainer.config.data import Buckets, Captions, Data
-from trainer.config.model import Model
+from trainer.config.model import FamilyName, Model, Prediction
 from trainer.config.network import Lora, Rates
 from trainer.config.objective import (
     L1,
@@ -32,13 +32,17 @@ from trainer.config.optimizers import (
     AdamW8bit,
     Constant,
     Cosine,
+    CosineWithMinLr,
     CosineWithRestarts,
+    InverseSqrt,
     Linear,
     Lion,
     Optimizer,
+    PiecewiseConstant,
     Polynomial,
     Prodigy,
     Schedule,
+    WarmupStableDecay,
 )
 from trainer.config.parts import Kohya, Part
 from trainer.config.run import SAMPLERS, Output, Sample, Save, Train, Validation
@@ -54,14 +58,14 @@ class Config(Part):
     about: str = ""
     """What a preset is for, in a sentence."""
     seed: Annotated[int, Field(ge=0, lt=2**32), Kohya("seed", "Seed")] = 42
-    """Seed of every random draw."""
+    """The same seed and settings give the same LoRA; another seed is another try."""
     model: Model = Model()
     data: Data = Data()
     captions: Captions = Captions()
     network: Lora = Lora()
     rates: Rates = Rates()
     optimizer: Annotated[Optimizer, Kohya("optimizer", "Optimizer")] = AdamW()
-    """What turns gradients into steps."""
+    """How the weights follow the errors: AdamW is the sound choice, Prodigy finds its own learning rate."""
     schedule: Annotated[Schedule, Kohya("lr_scheduler", "LR Scheduler")] = Cosine()
     """How the learning rate changes while training goes on."""
     objective: Objective = Objective()
@@ -102,9 +106,12 @@ __all__ = [
     "Config",
     "Constant",
     "Cosine",
+    "CosineWithMinLr",
     "CosineWithRestarts",
     "Data",
+    "FamilyName",
     "Huber",
+    "InverseSqrt",
     "Kohya",
     "Linear",
     "Lion",
@@ -118,8 +125,10 @@ __all__ = [
     "Optimizer",
     "Output",
     "Part",
+    "PiecewiseConstant",
     "PlainNoise",
     "Polynomial",
+    "Prediction",
     "Prodigy",
     "Rates",
     "Sample",
@@ -128,4 +137,5 @@ __all__ = [
     "SmoothL1",
     "Train",
     "Validation",
+    "WarmupStableDecay",
 ]

@@ -33,10 +33,12 @@ class Data(Part):
     """Regularisation folder: pictures of the class in general, so that it is not forgotten."""
     repeats: Annotated[int, Field(ge=1, le=10000)] = 1
     """Repeats of each picture in an epoch when the image folder holds pictures directly."""
+    words: Annotated[str, Kohya("class_tokens", "Caption of pictures without one")] = ""
+    """What stands for a missing caption when the image folder holds pictures directly: `zk9 woman`."""
     resolution: Annotated[Size, Kohya("max_resolution", "Max Resolution")] = (512, 512)
     """Width and height that pictures are trained at; with buckets, their area."""
     buckets: Annotated[Buckets | None, Kohya("enable_bucket", "Enable buckets")] = Buckets()
-    """Buckets by aspect ratio; empty crops every picture to the one resolution."""
+    """Sort pictures by shape, so that they need not be square; off crops each one to Max Resolution."""
     crop: Annotated[Literal["center", "random"], Kohya("random_crop", "Crop", "Random crop instead of center crop")] = (
         "center"
     )
@@ -80,13 +82,13 @@ class Captions(Part):
     prefix: Annotated[str, Kohya("caption_prefix", "Caption prefix")] = ""
     """Put before every caption, for instance the trigger word."""
     suffix: Annotated[str, Kohya("caption_suffix", "Caption suffix")] = ""
-    """Put after every caption."""
+    """Put after every caption, for instance a style that all pictures share."""
     separator: Annotated[str, Field(min_length=1), Kohya("caption_separator", "Caption separator")] = ","
     """What stands between two tags."""
     secondary_separator: Annotated[Text, Kohya("secondary_separator", "Secondary separator")] = None
     """Holds tags together that are shuffled and dropped as one; replaced by the separator at the end."""
     shuffle: Annotated[bool, Kohya("shuffle_caption", "Shuffle caption")] = False
-    """Shuffle the tags at each use."""
+    """Put the tags into a new order at each use, so that the first ones do not count for more."""
     keep_tokens: Annotated[int, Field(ge=0, le=255), Kohya("keep_tokens", "Keep n tokens")] = 0
     """The first n tags keep their place and are never dropped."""
     keep_tokens_separator: Annotated[Text, Kohya("keep_tokens_separator", "Keep tokens separator")] = None
@@ -104,7 +106,7 @@ class Captions(Part):
     weighted: Annotated[bool, Kohya("weighted_captions", "Weighted captions")] = False
     """`(word:1.2)` and `[word]` weigh words, in A1111's notation; the mean is not restored, as in sd-scripts."""
     max_tokens: Annotated[Literal[75, 150, 225], Kohya("max_token_length", "Max Token Length")] = 75
-    """Longest caption in tokens."""
+    """How much of a caption is read: 75 tokens are about 50 words."""
     token_warmup_min: Annotated[int, Field(ge=1), Kohya("token_warmup_min", "Token warmup: first tags")] = 1
     """Tags used at the first step when token warm-up is on."""
     token_warmup_steps: Annotated[int, Field(ge=0), Kohya("token_warmup_step", "Token warmup: steps")] = 0

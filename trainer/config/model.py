@@ -8,6 +8,9 @@ from pydantic import Field
 
 from trainer.config.parts import IsPath, Kohya, Part, Text
 
+FamilyName = Literal["sd15", "sdxl"]
+Prediction = Literal["epsilon", "v"]
+
 
 class Model(Part):
     """The base model that is fine-tuned."""
@@ -16,11 +19,9 @@ class Model(Part):
         str, Field(min_length=1), Kohya("pretrained_model_name_or_path", "Pretrained model name or path"), IsPath()
     ] = "pocket"
     """A .safetensors or .ckpt file, a diffusers folder, a hub id, or `pocket` for the one that is shipped."""
-    family: Annotated[Literal["auto", "sd15", "sdxl"], Field(title="Model family")] = "auto"
-    """Model family; auto reads it from the file's header, another word only checks it."""
-    prediction: Annotated[Literal["auto", "epsilon", "v"], Kohya("v_parameterization", "Prediction", "v_param")] = (
-        "auto"
-    )
+    family: Annotated[Literal["auto", FamilyName], Field(title="Model family")] = "auto"
+    """Auto reads it from the file's header, another word only checks it."""
+    prediction: Annotated[Literal["auto", Prediction], Kohya("v_parameterization", "Prediction", "v_param")] = "auto"
     """What the model predicts: the noise (epsilon) or the velocity (v); auto reads it from the file."""
     zero_terminal_snr: Annotated[bool | None, Kohya("zero_terminal_snr", "Zero terminal SNR")] = None
     """Make the last timestep pure noise, as NoobAI v-prediction does; empty reads it from the file."""

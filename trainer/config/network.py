@@ -14,13 +14,13 @@ class Lora(Part):
 
     type: Annotated[Literal["lora"], Field(title="LoRA type")] = "lora"
     rank: Annotated[int, Field(ge=1, le=1024), Kohya("network_dim", "Network Rank (Dimension)")] = 16
-    """Rank (dimension): how much the LoRA can hold; 8 to 32 suits a face."""
+    """How much the LoRA can hold; 8 to 32 suits a face."""
     alpha: Annotated[float, Field(gt=0, le=1024), Kohya("network_alpha", "Network Alpha")] = 16.0
-    """The change is scaled by alpha / rank."""
+    """How much the change counts: in full when this equals the rank, half at half the rank."""
     conv_rank: Annotated[int | None, Field(ge=1, le=1024), Kohya("conv_dim", "Convolution Rank (Dimension)")] = None
     """Rank of the 3x3 convolutions (LoCon); empty leaves them out."""
     conv_alpha: Annotated[float, Field(gt=0, le=1024), Kohya("conv_alpha", "Convolution Alpha")] = 1.0
-    """Alpha of the 3x3 convolutions."""
+    """The change of the 3x3 convolutions is scaled by this / their rank."""
     dropout: Annotated[DropoutRate, Kohya("network_dropout", "Network dropout")] = 0.0
     """Chance that a neuron between down and up is left out."""
     rank_dropout: Annotated[DropoutRate, Kohya("rank_dropout", "Rank dropout")] = 0.0
@@ -58,8 +58,8 @@ class Rates(Part):
     """Learning rate of each part: a number, `same` as the optimizer's, or empty for not trained."""
 
     unet: Annotated[Rate, Kohya("unet_lr", "Unet learning rate")] = "same"
-    """Learning rate of the UNet; empty leaves it as it is."""
+    """How fast the UNet learns: `same` as Learning rate, or a rate of its own; empty leaves it as it is."""
     text_encoder: Annotated[Rate, Kohya("text_encoder_lr", "Text Encoder learning rate")] = "same"
-    """Learning rate of the text encoder, of the first one for SDXL; empty leaves it as it is."""
+    """How fast the text encoder learns, of SDXL the first one; `same` and empty as for the UNet."""
     text_encoder_2: Annotated[Rate, Kohya("text_encoder_lr", "Text Encoder 2 learning rate")] = "same"
-    """Learning rate of SDXL's second text encoder; empty leaves it as it is."""
+    """How fast SDXL's second text encoder learns; `same` and empty as for the UNet."""

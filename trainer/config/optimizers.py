@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainer.config.parts import Count, DropoutRate, Kohya, Part, Warmup
+from trainer.config.parts import Count, DropoutRate, Kohya, Part, Probability, Span
 
 
 class AdamW(Part):
@@ -14,7 +14,7 @@ class AdamW(Part):
 
     type: Literal["adamw"] = "adamw"
     lr: Annotated[float, Field(gt=0, le=1), Kohya("learning_rate", "Learning rate")] = 1e-4
-    """Learning rate."""
+    """How far a step goes: too high and pictures burn, too low and nothing is learned."""
     betas: tuple[DropoutRate, DropoutRate] = (0.9, 0.999)
     """Decay of the running means of the gradient and of its square."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
@@ -34,7 +34,7 @@ class Lion(Part):
 
     type: Literal["lion"] = "lion"
     lr: Annotated[float, Field(gt=0, le=1), Kohya("learning_rate", "Learning rate")] = 2e-5
-    """Learning rate."""
+    """How far a step goes: too high and pictures burn, too low and nothing is learned."""
     betas: tuple[DropoutRate, DropoutRate] = (0.9, 0.99)
     """Share of the old momentum in the step taken, and in the momentum kept."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -46,7 +46,7 @@ class Adafactor(Part):
 
     type: Literal["adafactor"] = "adafactor"
     lr: Annotated[Annotated[float, Field(gt=0, le=1)] | None, Kohya("learning_rate", "Learning rate")] = None
-    """Learning rate; empty lets Adafactor find its own (relative step)."""
+    """How far a step goes; empty lets Adafactor find its own rate (relative step)."""
     eps: tuple[float, float] = (1e-30, 1e-3)
     """Floors of the squared gradient and of the parameter scale."""
     clip_threshold: Annotated[float, Field(gt=0)] = 1.0
@@ -101,7 +101,7 @@ Optimizer = Annotated[AdamW | AdamW8bit | Lion | Adafactor | Prodigy, Field(disc
 class Warming(Part):
     """What all schedules of our own begin with."""
 
-    warmup: Annotated[Warmup, Kohya("lr_warmup_steps", "LR warmup", "LR warmup steps (override)")] = 0
+    warmup: Annotated[Span, Kohya("lr_warmup_steps", "LR warmup", "LR warmup steps (override)")] = 0
     """Steps, or share of all steps such as `10%`, over which the rate rises from 0."""
 
 
@@ -128,7 +128,7 @@ class CosineWithRestarts(Warming):
 
     type: Literal["cosine_with_restarts"] = "cosine_with_restarts"
     cycles: Annotated[Count, Kohya("lr_scheduler_num_cycles", "LR number of cycles", "LR # cycles")] = 1
-    """Number of cosines."""
+    """How often the rate starts again from the top, the first time counted."""
 
 
 class Polynomial(Warming):
@@ -139,6 +139,50 @@ class Polynomial(Warming):
     """1 is a straight line, more stays low for longer."""
 
 
+class Waves(Warming):
+    """What falls in half waves of a cosine."""
+
+    cycles: Annotated[Count, Kohya("lr_scheduler_num_cycles", "LR number of cycles", "LR # cycles")] = 1
+    """Number of half waves: 1 goes down, 2 goes down and up again."""
+
+
+class CosineWithMinLr(Waves):
+    """Half a cosine down to a share of the rate."""
+
+    type: Literal["cosine_with_min_lr"] = "cosine_with_min_lr"
+    lowest: Annotated[float, Field(gt=0, le=1), Kohya("lr_scheduler_min_lr_ratio", "LR minimum ratio")] = 0.1
+    """Share of the rate that it falls to."""
+
+
+class InverseSqrt(Warming):
+    """One over the square root of the steps: steep at first, and never 0."""
+
+    type: Literal["inverse_sqrt"] = "inverse_sqrt"
+    timescale: Annotated[Count | None, Kohya("lr_scheduler_timescale", "LR timescale")] = None
+    """Three times this many steps halve the rate; empty takes the warm-up, or 10,000 where there is none."""
+
+
+class WarmupStableDecay(Waves):
+    """The full rate for most of the training, then half a cosine down (Hu et al. 2024, arXiv 2404.06395)."""
+
+    type: Literal["warmup_stable_decay"] = "warmup_stable_decay"
+    decay: Annotated[Span, Kohya("lr_decay_steps", "LR decay steps")] = "20%"
+    """Steps at the end, or share of all steps such as `20%`, over which the rate falls."""
+    lowest: Annotated[Probability, Kohya("lr_scheduler_min_lr_ratio", "LR minimum ratio")] = 0.0
+    """Share of the rate that the warm-up begins at, and that the rate falls to."""
+
+
+_FACTOR = r"\d+(\.\d+)?(e-?\d+)?"
+
+
+class PiecewiseConstant(Part):
+    """A rate that changes at given steps."""
+
+    type: Literal["piecewise_constant"] = "piecewise_constant"
+    rules: Annotated[str, Field(pattern=rf"^({_FACTOR}:\d+,)+{_FACTOR}$", title="LR step rules")] = "1:500,0.1"
+    """`1:500,0.3:800,0.1`: the full rate to step 500, 0.3 of it to step 800, then 0.1 (kohya_ss: step_rules)."""
+
+
 class AdafactorSchedule(Part):
     """Adafactor's own relative steps; only with the Adafactor optimizer and an empty rate."""
 
@@ -146,5 +190,15 @@ class AdafactorSchedule(Part):
 
 
 Schedule = Annotated[
-    Constant | Linear | Cosine | CosineWithRestarts | Polynomial | AdafactorSchedule, Field(discriminator="type")
+    Constant
+    | Linear
+    | Cosine
+    | CosineWithRestarts
+    | Polynomial
+    | CosineWithMinLr
+    | InverseSqrt
+    | WarmupStableDecay
+    | PiecewiseConstant
+    | AdafactorSchedule,
+    Field(discriminator="type"),
 ]

@@ -59,9 +59,9 @@ def _off(value: Any) -> Any:
     return None if value == "" else value
 
 
-def _warmup(value: int | str) -> int | str:
+def _span(value: int | str) -> int | str:
     if isinstance(value, str) and not re.fullmatch(r"\d{1,2}(\.\d+)?%", value):
-        raise ValueError(f"warm-up {value!r} is neither a number of steps nor a share such as '10%'")
+        raise ValueError(f"{value!r} is neither a number of steps nor a share such as '10%'")
     return value
 
 
@@ -75,4 +75,5 @@ Text = Annotated[str | None, BeforeValidator(_off)]
 Line = Annotated[str, Field(pattern=r"^[^\r\n]*[^\s][^\r\n]*$")]
 """A text of one line that says something."""
 Rate = Annotated[float, Field(gt=0)] | Literal["same"] | None
-Warmup = Annotated[Annotated[int, Field(ge=0)] | str, AfterValidator(_warmup)]
+Span = Annotated[Annotated[int, Field(ge=0)] | str, AfterValidator(_span)]
+"""A number of steps, or a share of all steps such as `10%`."""

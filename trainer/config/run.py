@@ -19,8 +19,8 @@ SAMPLERS: tuple[str, ...] = get_args(Sampler)
 RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")  # names that Windows keeps for devices
 
 
-def _file_name(name: str) -> str:
-    if name != name.strip(" .") or re.search(r'[<>:"/\\|?*\x00-\x1f]', name) or RESERVED.match(name):
+def _file_name(name: str | None) -> str | None:
+    if name and (name != name.strip(" .") or re.search(r'[<>:"/\\|?*\x00-\x1f]', name) or RESERVED.match(name)):
         raise ValueError(
             f'{name!r} cannot be a file name: no < > : " / \\ | ? *, no device name, no space or dot at an end'
         )
@@ -35,7 +35,7 @@ class Train(Part):
     steps: Annotated[Count | None, Kohya("max_train_steps", "Max train steps")] = None
     """Stop after this many optimizer steps, even in the middle of an epoch."""
     batch: Annotated[int, Field(ge=1, le=256), Kohya("train_batch_size", "Train batch size")] = 1
-    """Pictures in a batch."""
+    """Pictures that each step learns from: more make it steadier, and take more memory."""
     accumulate: Annotated[
         int, Field(ge=1, le=1024), Kohya("gradient_accumulation_steps", "Gradient accumulate steps")
     ] = 1
@@ -46,8 +46,8 @@ class Train(Part):
     """Keep the trained weights in the mixed precision as well: less memory, less exact."""
     checkpointing: Annotated[bool, Kohya("gradient_checkpointing", "Gradient checkpointing")] = False
     """Compute activations twice in place of keeping them: far less memory, about a third slower."""
-    attention: Annotated[Literal["sdpa", "xformers"], Kohya("xformers", "CrossAttention")] = "sdpa"
-    """Attention kernel; xformers must be installed."""
+    attention: Annotated[Literal["sdpa", "xformers", "none"], Kohya("xformers", "CrossAttention")] = "sdpa"
+    """Memory efficient attention by PyTorch (sdpa) or by xformers, which must be installed; none takes far more."""
     clip: Annotated[float | None, Field(gt=0), Kohya("max_grad_norm", "Max grad norm")] = 1.0
     """Limit on the norm of the gradient; empty sets none."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -70,19 +70,23 @@ class Save(Part):
     """What is written during training."""
 
     every_epochs: Annotated[Count | None, Kohya("save_every_n_epochs", "Save every N epochs")] = 1
-    """Save the LoRA every n epochs."""
+    """Keep a LoRA of every n-th epoch to choose from; empty keeps the last one alone."""
     every_steps: Annotated[Count | None, Kohya("save_every_n_steps", "Save every N steps")] = None
-    """Save the LoRA every n steps."""
+    """Keep a LoRA after every n steps too; empty for none."""
     every_minutes: Annotated[float | None, Field(gt=0, title="Save every N minutes")] = None
-    """Save the LoRA every n minutes."""
+    """Keep a LoRA after so many minutes too; empty for none."""
     keep_last: Annotated[Count | None, Kohya("save_last_n_epochs", "Save last N epochs")] = None
     """Keep only the newest n of these files; the final one always stays."""
     precision: Annotated[Literal["fp32", "fp16", "bf16"], Kohya("save_precision", "Save precision")] = "fp16"
     """Precision of the saved LoRA; fp16 is what every tool reads."""
     state_minutes: Annotated[float, Field(ge=0, title="Minutes between training states")] = 10.0
     """Minutes between states that a training can be resumed from; 0 writes one each step."""
-    state_keep: Annotated[int, Field(ge=1, le=100, title="Training states kept")] = 2
-    """States kept in the run folder."""
+    state_keep: Annotated[
+        int,
+        Field(ge=1, le=100),
+        Kohya("save_last_n_epochs_state", "Training states kept", "Save last N epochs state"),
+    ] = 2
+    """How many of these states stay in the run folder; older ones are removed."""
 
 
 class Sample(Part):
@@ -93,13 +97,13 @@ class Sample(Part):
     file: Annotated[Text, Kohya("sample_prompts", "Sample prompts file", "Sample prompts"), IsPath()] = None
     """A text file with one prompt a line; `#` starts a comment."""
     every_epochs: Annotated[Count | None, Kohya("sample_every_n_epochs", "Sample every n epochs")] = None
-    """Sample every n epochs."""
+    """Make the pictures after every n-th epoch; empty for none."""
     every_steps: Annotated[Count | None, Kohya("sample_every_n_steps", "Sample every n steps")] = None
-    """Sample every n steps."""
+    """Make the pictures after every n steps too; empty for none."""
     first: Annotated[bool, Kohya("sample_at_first", "Sample before training")] = False
-    """Sample once before the first step, to see the base model."""
+    """Make the pictures once before the first step, to see what the base model paints."""
     sampler: Annotated[Sampler, Kohya("sample_sampler", "Sample sampler")] = "ddim"
-    """Sampler of prompts that name none."""
+    """Paints prompts that name no sampler of their own."""
     seed: Annotated[int, Field(ge=0, lt=2**32, title="Sample seed")] = 42
     """Seed of prompts that name none; the same for every prompt and time, so that pictures can be compared."""
 
@@ -112,9 +116,9 @@ class Validation(Part):
     folder: Annotated[Text, Field(title="Validation folder"), IsPath()] = None
     """A folder of pictures to validate on, in place of a share."""
     every_epochs: Annotated[Count | None, Kohya("validate_every_n_epochs", "Validate every n epochs")] = 1
-    """Validate every n epochs."""
+    """Measure after every n-th epoch; empty for none."""
     every_steps: Annotated[Count | None, Kohya("validate_every_n_steps", "Validate every n steps")] = None
-    """Validate every n steps."""
+    """Measure after every n steps too; empty for none."""
     timesteps: Annotated[
         tuple[Annotated[int, Field(ge=0, le=999)], ...], Field(min_length=1, title="Validation timesteps")
     ] = (200, 400, 600, 800)
@@ -132,22 +136,26 @@ class Output(Part):
         AfterValidator(_file_name),
         Kohya("output_name", "Model output name", "Trained Model output name"),
     ] = "last"
-    """Model output name: the file is `<name>.safetensors`."""
+    """The file is `<name>.safetensors`."""
     folder: Annotated[Text, Kohya("output_dir", "Output folder", "Output directory for trained model"), IsPath()] = None
-    """Output folder, as well as the run folder; empty keeps files in the run folder."""
+    """Gets the LoRA and its samples, as the run folder does; empty keeps them in the run folder alone."""
     logging: Annotated[Text, Kohya("logging_dir", "Logging folder", "Logging directory"), IsPath()] = None
-    """Logging folder that gets the TensorBoard files too."""
+    """Gets the TensorBoard files, as the run folder does."""
+    log_prefix: Annotated[str, AfterValidator(_file_name), Kohya("log_prefix", "Log prefix")] = ""
+    """Put before the run's name in the logging folder."""
+    log_name: Annotated[Text, AfterValidator(_file_name), Kohya("log_tracker_name", "Log tracker name")] = None
+    """Folder of the TensorBoard files within the run's; empty is `network_train`, as in sd-scripts."""
     metadata: Annotated[bool, Kohya("no_metadata", "Write metadata")] = True
-    """Write into the file how it was made."""
+    """Write the settings into the LoRA's file, so that one can see how it was made."""
     comment: Annotated[str, Kohya("training_comment", "Training comment")] = ""
-    """Training comment; a good place for the trigger word."""
+    """A note in the LoRA's file; a good place for the trigger word."""
     title: Annotated[str, Kohya("metadata_title", "Metadata title")] = ""
-    """Title in the file; empty takes the name."""
+    """What programs list the LoRA as; empty takes Model output name."""
     author: Annotated[str, Kohya("metadata_author", "Metadata author")] = ""
-    """Author in the file."""
+    """Who made it."""
     description: Annotated[str, Kohya("metadata_description", "Metadata description")] = ""
-    """Description in the file."""
+    """What it shows, and how it is prompted."""
     license: Annotated[str, Kohya("metadata_license", "Metadata license")] = ""
-    """Licence in the file."""
+    """On what terms others may use it."""
     tags: Annotated[str, Kohya("metadata_tags", "Metadata tags")] = ""
-    """Tags in the file."""
+    """Words to find it by, with commas between."""

@@ -7,7 +7,6 @@ a picture folder are not entered. Whatever is not trained, or not as it lies the
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.config import Captions, Data
+from trainer.data.encoding import decode
 from trainer.data.pictures import PictureError, plain, read_picture
 from trainer.errors import InputError
 
@@ -35,10 +35,6 @@ SHIPPED = {"zk9": Path(__file__).resolve().parents[1] / "pocket" / "zk9"}
 """Data sets that have a name in place of a path."""
 
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-MARKS = {  # of UTF-32 before UTF-16, whose mark it begins with
-    **{codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"},
-    **{codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"},
-}
 
 
 class FolderError(InputError):
@@ -98,7 +94,7 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class _Listing:
+class Listing:
     """The files of one folder that matter, sorted; `root` is what no link may leave."""
 
     folder: Folder
@@ -129,16 +125,16 @@ def collect(
     problems: list[Problem] = []
     images = _place(field, data.images, "img")
     fields, roots = {False: field, True: "data.reg"}, {False: images.resolve()}  # by Folder.reg
-    folders = _folders(field, images, data.repeats, problems)
+    folders = _folders(field, images, data.repeats, data.words, problems)
     if data.reg is not None:
         reg = _place("data.reg", data.reg, "reg")
         roots[True] = reg.resolve()
         if roots[True] == roots[False]:
             raise FolderError(f"data.reg: {plain(str(reg))} is the image folder: choose another, or leave it empty")
-        folders += [replace(folder, reg=True) for folder in _folders("data.reg", reg, 1, problems)]
+        folders += [replace(folder, reg=True) for folder in _folders("data.reg", reg, 1, "", problems)]
     listings = [_list(folder, roots[folder.reg], captions.extension, problems) for folder in folders]
 
-    def look(item: tuple[_Listing, Path]) -> tuple[Picture | None, list[Problem]]:
+    def look(item: tuple[Listing, Path]) -> tuple[Picture | None, list[Problem]]:
         listing, path = item
         said: list[Problem] = []
         try:
@@ -164,6 +160,22 @@ def collect(
     return Collection(pictures, problems)
 
 
+def listings(field: str, images: str, extension: str) -> tuple[list[Listing], list[Problem]]:
+    """Pictures and captions as they lie there, not opened, folder by folder; and what is passed over.
+
+    For tools that work on files: `images` may be one picture folder too, whatever its name.
+    """
+    problems: list[Problem] = []
+    root = _place(field, images, "img")
+    numbered = any(path.is_dir() and _repeats(path.name) for path in _entries(root))
+    if not numbered and any(map(_is_picture, _entries(root))):
+        name = root.resolve().name
+        found = [Folder(name, root, _repeats(name) or 1, _words(name))]
+    else:
+        found = _folders(field, root, 1, "", problems)
+    return [_list(folder, root.resolve(), extension, problems) for folder in found], problems
+
+
 def _place(field: str, value: str, shipped: str) -> Path:
     """The folder that a field names, or an error that helps to find it."""
     if not value.strip():
@@ -184,8 +196,8 @@ def _place(field: str, value: str, shipped: str) -> Path:
     raise FolderError(f"{field}: {plain(str(path), 1000)} does not exist{hint}")
 
 
-def _folders(field: str, root: Path, repeats: int, problems: list[Problem]) -> list[Folder]:
-    """The picture folders of an image folder, sorted."""
+def _folders(field: str, root: Path, repeats: int, words: str, problems: list[Problem]) -> list[Folder]:
+    """The picture folders of an image folder, sorted; itself, of these repeats and words, if none is inside."""
     entries, shown = _entries(root), plain(str(root))
     direct = [path for path in entries if _is_picture(path)]
     inside = [path for path in entries if path.is_dir() and _holds_pictures(path)]
@@ -197,13 +209,13 @@ def _folders(field: str, root: Path, repeats: int, problems: list[Problem]) -> l
                 f"{field}: {shown} is itself a folder of {_repeats(where.name)} repeats: choose its parent, "
                 f"{plain(str(where.parent))}; or rename it if that number counts something else"
             )
-        return [Folder(where.name, root, repeats, "")]
+        return [Folder(where.name, root, repeats, words)]
     if not numbered and inside:
         raise FolderError(
             f"{field}: the folders in {shown} do not say how often to repeat their pictures: rename {_names(inside)} "
             f"to <repeats>_<words>, such as '10_{plain(inside[0].name)}'; or choose one of them, with data.repeats"
         )
-    kept = [path for path in numbered if path in inside and not _leaves(path, root.resolve())]
+    kept = [path for path in numbered if path in inside and not leaves(path, root.resolve())]
     if not kept:
         kinds = Counter(path.suffix.lower() or ("folder" if path.is_dir() else "no ending") for path in entries)
         there = ", ".join(f"{count} {plain(kind)}" for kind, count in kinds.most_common(6)) or "nothing"
@@ -233,12 +245,12 @@ def _words(name: str) -> str:
     return CONTROLS.sub(" ", words.replace("\n", " ")).strip()
 
 
-def _list(folder: Folder, root: Path, extension: str, problems: list[Problem]) -> _Listing:
+def _list(folder: Folder, root: Path, extension: str, problems: list[Problem]) -> Listing:
     entries = _entries(folder.path)
     pictures = [path for path in entries if _is_picture(path)]
     ends = extension.lower()
     captions = {path.name[: -len(ends)]: path for path in entries if path.name.lower().endswith(ends)}
-    listing = _Listing(folder, root, pictures, captions, {_loosely(stem): path for stem, path in captions.items()})
+    listing = Listing(folder, root, pictures, captions, {_loosely(stem): path for stem, path in captions.items()})
 
     unread = [path for path in entries if path.suffix.lower() in UNREAD]
     problems += _left_out(unread, "a kind that is not read: save it as PNG or JPEG")
@@ -258,9 +270,9 @@ def _list(folder: Folder, root: Path, extension: str, problems: list[Problem]) -
     return listing
 
 
-def _look(path: Path, listing: _Listing, background: str, wildcards: bool, said: list[Problem]) -> Picture:
+def _look(path: Path, listing: Listing, background: str, wildcards: bool, said: list[Problem]) -> Picture:
     """Opens one picture whole, with its caption; what was made of the caption goes to `said`."""
-    if _leaves(path, listing.root):
+    if leaves(path, listing.root):
         raise PictureError("a link that leaves the image folder, or leads nowhere")
     if not path.is_file():
         raise PictureError("not a file")  # opening a pipe would wait for ever
@@ -277,7 +289,7 @@ def _look(path: Path, listing: _Listing, background: str, wildcards: bool, said:
     beside = listing.caption(path)
     if beside is None:
         return found
-    if _leaves(beside, listing.root):
+    if leaves(beside, listing.root):
         raise PictureError(f"its caption {plain(beside.name)} is a link that leaves the image folder")
     caption, changes = read_caption(beside, wildcards)
     said += [Problem(_shown(beside), what, done) for what, done in changes]
@@ -301,7 +313,7 @@ def read_caption(path: Path, wildcards: bool = False) -> tuple[str, list[tuple[s
         raise PictureError(f"its caption {name} is longer than {LONGEST_CAPTION // 1024} KiB: shorten it")
     changes: list[tuple[str, str]] = []
     try:
-        text, encoding = _decode(raw)
+        text, encoding = decode(raw)
     except UnicodeDecodeError as error:
         raise PictureError(f"its caption {name} is in no encoding that can be told: save it as UTF-8") from error
     if encoding != "utf-8":
@@ -317,23 +329,7 @@ def read_caption(path: Path, wildcards: bool = False) -> tuple[str, list[tuple[s
     return "\n".join(lines if wildcards else lines[:1]), changes
 
 
-def _decode(raw: bytes) -> tuple[str, str]:
-    """Text and its encoding: by its mark, else UTF-8, else UTF-16 by its zeros, else Western Windows if it looks so."""
-    for mark, encoding in MARKS.items():
-        if raw.startswith(mark):
-            return raw.decode(encoding), encoding
-    if raw.count(0) * 3 > len(raw):  # Latin text in UTF-16: every other byte is zero
-        encoding = "utf-16-le" if raw[1::2].count(0) > raw[::2].count(0) else "utf-16-be"
-        return raw.decode(encoding), encoding
-    try:
-        return raw.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        if re.search(rb"[\x80-\xff]{4}", raw):  # no Western word has so many accents in a row: Chinese, Cyrillic, ...
-            raise
-        return raw.decode("cp1252"), "cp1252"
-
-
-def _without_caption(listing: _Listing, pictures: list[Picture], captions: Captions) -> list[Problem]:
+def _without_caption(listing: Listing, pictures: list[Picture], captions: Captions) -> list[Problem]:
     """One problem for all pictures of a folder that have no caption."""
     own = [picture for picture in pictures if picture.folder == listing.folder]
     bare = [picture.path for picture in own if picture.caption_source != "file"]
@@ -374,7 +370,7 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS
 
 
-def _leaves(path: Path, root: Path) -> bool:
+def leaves(path: Path, root: Path) -> bool:
     """Whether a link leads nowhere or out of the image folder: a set from elsewhere must not show private files."""
     return path.is_symlink() and not (path.exists() and path.resolve().is_relative_to(root))
 

@@ -22,7 +22,8 @@ class Counts:
     lora: attention blocks; around: the linear and 1x1 layers that `conv_rank` brings in; conv: the 3x3 ones.
     kept: a pixel of the picture; kept_less: the same with checkpointing; text_kept: a chunk of 75 tokens.
     Parameters are counted exactly. What is kept was measured at 512 (SD1.5) and 1024 pixels (SDXL) with memory-saving
-    attention: the saved tensors of one step.
+    attention: the saved tensors of one step. scores: numbers that attention without saving keeps, for each latent
+    squared: heads x latents^2 at every block, summed; scores_less: the same with checkpointing, one block's.
     """
 
     unet: int
@@ -35,6 +36,8 @@ class Counts:
     kept: int
     kept_less: int
     text_kept: tuple[int, ...]
+    scores: float
+    scores_less: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ FAMILIES = {
         counts=Counts(
             *(859_520_964, 83_653_863, (123_060_480,)),
             *(423_936, 82_880, 544_000, (165_888,)),
-            *(3_586, 610, (26_000_000,)),
+            *(3_586, 610, (26_000_000,), 42.66, 8.0),
         ),
     ),
     "sdxl": Kind(
@@ -85,7 +88,7 @@ FAMILIES = {
         counts=Counts(
             *(2_567_463_684, 83_653_863, (123_060_480, 694_659_840)),
             *(2_659_840, 58_560, 355_840, (165_888, 737_280)),
-            *(6_466, 553, (26_000_000, 91_000_000)),
+            *(6_466, 553, (26_000_000, 91_000_000), 10.94, 0.625),
         ),
     ),
 }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from trainer.families.detect import Prediction
+from trainer.config import Prediction
 
 Conditioning = dict[str, Tensor]
 """What a caption becomes: "states" [B, 77, 152 or 227, width]; for SDXL also "pooled" [B, 1280]."""

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.config import Model
+from trainer.config import FamilyName, Model, Prediction
 from trainer.errors import InputError
 from trainer.families import FAMILIES
 from trainer.families.find import find_base
 from trainer.families.header import ModelError, kind_of, pickle_names, read_header
 
-FamilyName = Literal["sd15", "sdxl"]
-Prediction = Literal["epsilon", "v"]
 CONFIG_KEY = "likeness_model"
 SUPPORTED = "Choose an SD1.5 or SDXL base model"
 

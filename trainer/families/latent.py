@@ -11,8 +11,8 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from trainer.config import FamilyName, Prediction
 from trainer.families.base import Conditioning, Tokens
-from trainer.families.detect import FamilyName, Prediction
 from trainer.families.text import END, load_tokenizer, number_caption, tokenize
 from trainer.objectives import add_noise, velocity, zero_terminal_snr
 

@@ -7,14 +7,14 @@ from typing import Any
 from trainer.config import Adafactor, AdamW, AdamW8bit, Lion, Prodigy
 from trainer.kohya import table
 from trainer.kohya.reader import Reader
-from trainer.kohya.words import WordError, coerce, pairs
+from trainer.kohya.words import WordError, coerce, pairs, spelled
 
-OPTIMIZERS = {kind.model_fields["type"].default: kind for kind in (AdamW, AdamW8bit, Lion, Adafactor, Prodigy)}
+KINDS = {kind.model_fields["type"].default: kind for kind in (AdamW, AdamW8bit, Lion, Adafactor, Prodigy)}
 
 
 def names_of(kind: str) -> dict[str, str]:
     """The arguments of an optimizer by their names in optimizer_args, and our options."""
-    options = [name for name in OPTIMIZERS[kind].model_fields if name not in ("type", "lr")]
+    options = [name for name in KINDS[kind].model_fields if name not in ("type", "lr")]
     return {table.ARGUMENT_NAMES.get(name, name): name for name in options}
 
 
@@ -73,36 +73,58 @@ def read_schedule(reader: Reader) -> None:
     elif name in table.SCHEDULES:
         reader.put("schedule.type", name.removesuffix("_with_warmup"), "lr_scheduler")
     elif name:
-        known = "is still to come" if name in table.LATER_SCHEDULES else "is not known"
-        reader.refuse("lr_scheduler", f"{known}: choose one of {', '.join(table.SCHEDULES)}")
+        reader.refuse("lr_scheduler", f"is not known: choose one of {', '.join(table.SCHEDULES)}")
     kind = reader.tree.get("schedule", {}).get("type", "cosine")
-    spoken = {"cosine_with_restarts": ("num_cycles", "lr_scheduler_num_cycles"),
-              "polynomial": ("power", "lr_scheduler_power")}  # fmt: skip
-    argument, key = spoken.get(kind, ("", ""))
-    for word, value in given.items():
-        if word == argument:
-            reader.add({key: value})
-        else:
-            listed = f"{argument} is" if argument else "none are"
-            reader.refuse("lr_scheduler_args", f"{word} is no argument of {kind} here: {listed}")
+    read_schedule_arguments(reader, kind, given)
+    if kind == "warmup_stable_decay":
+        decay = span(reader, "lr_decay_steps")
+        reader.put("schedule.decay", decay or 0, "lr_decay_steps")
+        if decay is None:
+            reader.say("lr_decay_steps", "same", "not given: the rate stays to the end, as in sd-scripts", loud=True)
     read_warmup(reader, kind if name != "constant_with_warmup" else name)
 
 
+def read_schedule_arguments(reader: Reader, kind: str, given: dict[str, Any]) -> None:
+    """The pairs of lr_scheduler_args, for the schedules that read some."""
+    if kind == "piecewise_constant" and "step_rules" in given:
+        reader.put("schedule.rules", spelled(given.pop("step_rules")), "lr_scheduler_args")
+    elif kind == "piecewise_constant":
+        reader.refuse("lr_scheduler_args", "piecewise_constant needs its steps: write step_rules='1:500,0.1'")
+    if kind == "cosine_with_min_lr" and "min_lr" in given:
+        lowest, rate = given.pop("min_lr"), reader.peek("learning_rate", float)
+        if isinstance(lowest, float) and rate:
+            reader.add({"lr_scheduler_min_lr_ratio": float(f"{lowest / rate:.6g}")})
+        else:
+            reader.refuse("lr_scheduler_args", "min_lr is a number such as 1e-6, and needs a learning_rate above 0")
+    known = table.SCHEDULE_ARGUMENTS.get(kind, {})
+    for word, value in given.items():
+        if word in known:
+            reader.add({known[word]: value})
+        else:
+            listed = f"{' and '.join(known)} {'is' if len(known) == 1 else 'are'}" if known else "none are"
+            reader.refuse("lr_scheduler_args", f"{word} is no argument of {kind} here: {listed}")
+
+
+def span(reader: Reader, key: str) -> int | str | None:
+    """Steps, or a share of all of them, which sd-scripts takes as `10%` and as 0.1."""
+    written = reader.left.get(key)
+    if isinstance(written, str) and written.strip().endswith("%"):
+        reader.say(key, "converted")
+        return written.strip()
+    number = reader.take(key, float)
+    return number if number is None else share(number * 100) if 0 < number < 1 else int(number)
+
+
 def read_warmup(reader: Reader, schedule: str) -> None:
-    """The warm-up; `constant` and Adafactor's schedule have none."""
-    steps: Any = reader.left.get("lr_warmup_steps")
-    if isinstance(steps, str) and steps.strip().endswith("%"):
-        reader.say("lr_warmup_steps", "converted")
-        steps = steps.strip()
-    elif isinstance(steps := reader.take("lr_warmup_steps", float), float):
-        steps = share(steps * 100) if 0 < steps < 1 else int(steps)  # sd-scripts takes a share too
+    """The warm-up; some schedules have none."""
+    steps = span(reader, "lr_warmup_steps")
     whole = reader.left.get("lr_warmup")
     percent = reader.take("lr_warmup", float if isinstance(whole, float) else int)
     key = "lr_warmup_steps" if steps else "lr_warmup"
     warmup = steps or (share(percent) if percent else 0)
     if steps and percent:
         reader.say("lr_warmup", "unused", "lr_warmup_steps is given and wins")
-    if schedule in ("constant", "adafactor"):
+    if schedule in ("constant", "piecewise_constant", "adafactor"):
         if warmup:
             hint = "; constant_with_warmup has one" if schedule == "constant" else ""
             reader.say(key, "unused", f"{schedule} has no warm-up, in the Kohya GUI neither{hint}", loud=True)

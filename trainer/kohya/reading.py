@@ -23,7 +23,7 @@ MAPPED: dict[str, tuple[str, dict[Any, Any]]] = {
     "random_crop": ("data.crop", {False: "center", True: "random"}),
     "no_metadata": ("output.metadata", {False: True, True: False}),
     "save_precision": ("save.precision", {"float": "fp32", "fp16": "fp16", "bf16": "bf16"}),
-    "xformers": ("train.attention", {"sdpa": "sdpa", "xformers": "xformers", "none": "sdpa"}),
+    "xformers": ("train.attention", {kernel: kernel for kernel in ("sdpa", "xformers", "none")}),
     "num_repeats": ("data.repeats", {}),
     "--sample_prompts": ("sample.file", {}),
 }
@@ -235,18 +235,25 @@ def read_saving(reader: Reader) -> None:
         reader.say("save_model_as", "unsupported", "a LoRA is saved as safetensors, which every tool reads")
     elif form not in (None, "", "safetensors"):
         reader.say("save_model_as", "same", "safetensors, as the Kohya GUI reads it")
-    epochs, steps = reader.take("save_last_n_epochs", int), reader.take("save_last_n_steps", int)
+    read_kept(reader, "save.keep_last", "files", "")
+    read_kept(reader, "save.state_keep", "states", "_state")
+
+
+def read_kept(reader: Reader, dotted: str, what: str, ending: str) -> None:
+    """How many files or states are kept."""
+    by_epochs, by_steps = f"save_last_n_epochs{ending}", f"save_last_n_steps{ending}"
+    epochs, steps = reader.take(by_epochs, int), reader.take(by_steps, int)
     every = reader.peek("save_every_n_steps", int)
     if epochs:
-        reader.put("save.keep_last", epochs, "save_last_n_epochs")
+        reader.put(dotted, epochs, by_epochs)
         if steps:
-            said = "one number is kept for files of epochs and of steps: that of save_last_n_epochs"
-            reader.say("save_last_n_steps", "unsupported", said)
+            said = f"one number is kept for {what} of epochs and of steps: that of {by_epochs}"
+            reader.say(by_steps, "unsupported", said)
     elif steps and every:
-        reader.put("save.keep_last", steps // every + 1, "save_last_n_steps")
-        reader.say("save_last_n_steps", "converted", f"the newest {steps // every + 1} files")
+        reader.put(dotted, steps // every + 1, by_steps)
+        reader.say(by_steps, "converted", f"the newest {steps // every + 1} {what}")
     elif steps:
-        reader.say("save_last_n_steps", "unused", "save_every_n_steps is off")
+        reader.say(by_steps, "unused", "save_every_n_steps is off")
 
 
 def read_marked(reader: Reader) -> None:
@@ -260,9 +267,21 @@ def read_marked(reader: Reader) -> None:
             read_plain(reader, key, *here[key])
         elif key in MARKED:
             reader.say(key, "unused", "what this file chooses has no such option")
+    if reader.tree.get("train", {}).get("attention") == "none":
+        read_plain_attention(reader)
     if reader.tree.get("seed") == 0:
         said = "the Kohya GUI draws a seed for 0; here 0 is one, the same each time"
         reader.say("seed", "converted", said, loud=True)
+
+
+def read_plain_attention(reader: Reader) -> None:
+    """Attention that is not computed by a kernel: the Kohya GUI has a check box that saves its memory all the same."""
+    if reader.peek("mem_eff_attn", bool):
+        reader.put("train.attention", "sdpa", "mem_eff_attn")
+        reader.say("mem_eff_attn", "same", "sdpa is taken, which computes the same and saves as much memory", loud=True)
+    else:
+        said = "as in the Kohya GUI; train.attention=sdpa computes the same, faster and in far less memory"
+        reader.say("xformers", "converted", said, loud=True)
 
 
 def read_mapped(reader: Reader, key: str) -> None:

@@ -78,6 +78,7 @@ SAME = {
     "save_state_on_train_end": "the last state is always kept",
     "persistent_data_loader_workers": "workers always stay",
     "highvram": "models stay on the GPU",
+    "mem_eff_attn": "sdpa and xformers are memory efficient attention",
 }
 """Keys whose work is always done here, whatever they say."""
 
@@ -85,7 +86,6 @@ _ACCELERATE = "a training runs in one process on one GPU"
 _TORCH = "torch.compile is not switched here"
 _WANDB = "the loss curve goes to TensorBoard files and the page alone"
 _HUB = "nothing is uploaded: upload the finished file"
-_STATES = "save.state_keep says how many states are kept, whenever they were saved"
 UNSUPPORTED = {
     **dict.fromkeys(
         (
@@ -96,9 +96,7 @@ UNSUPPORTED = {
     ),
     **dict.fromkeys(("dynamo_backend", "dynamo_mode", "dynamo_use_fullgraph", "dynamo_use_dynamic"), _TORCH),
     "fp8_base": "the base model keeps train.precision, which takes more memory",
-    "mem_eff_attn": "attention is computed by train.attention, which saves as much memory",
-    **dict.fromkeys(("save_last_n_steps_state", "save_last_n_epochs_state"), _STATES),
-    **dict.fromkeys(("log_with", "wandb_run_name", "log_tracker_name", "log_tracker_config", "log_config"), _WANDB),
+    **dict.fromkeys(("log_with", "wandb_run_name", "log_tracker_config", "log_config"), _WANDB),
     **dict.fromkeys(
         (
             *("huggingface_repo_id", "huggingface_repo_type", "huggingface_repo_visibility"),
@@ -111,7 +109,10 @@ UNSUPPORTED = {
 HARMLESS = {"log_with": ("tensorboard",), "num_processes": (1,), "num_machines": (1,)}
 
 _BLOCKS = "ranks and rates for each block are still to come"
-_RESUME = "states of sd-scripts cannot be continued here: give the saved LoRA as network_weights, or empty it"
+_RESUME = (
+    "states of sd-scripts cannot be continued here: give the saved LoRA as network_weights, or empty it"
+    " (a run of Likeness goes on by `train --resume` with its folder)"
+)
 REFUSED = {
     "train_inpainting": "inpainting models are still to come: set it to false",
     "masked_loss": "masked loss is still to come: set it to false to train on whole pictures",
@@ -158,17 +159,13 @@ ARGUMENTS = {
 }
 """Arguments of sd-scripts whose key in the GUI has another name; `sample_prompts` is a file there, and text here."""
 
+_PAGED = "the same rule; its state is not paged out to the computer's memory"
+_EXACT = "the same rule with an exact state, which takes more memory"
 OPTIMIZERS = {
-    "adamw": ("adamw", ""),
-    "adamw8bit": ("adamw8bit", ""),
-    "pagedadamw8bit": ("adamw8bit", "the same rule; its state is not paged out to the computer's memory"),
-    "pagedadamw": ("adamw", "the same rule; its state is not paged out to the computer's memory"),
-    "pagedadamw32bit": ("adamw", "the same rule; its state is not paged out to the computer's memory"),
-    "lion": ("lion", ""),
-    "lion8bit": ("lion", "the same rule with an exact state, which takes more memory"),
-    "pagedlion8bit": ("lion", "the same rule with an exact state, which takes more memory"),
-    "adafactor": ("adafactor", ""),
-    "prodigy": ("prodigy", ""),
+    **{name: (name, "") for name in ("adamw", "adamw8bit", "lion", "adafactor", "prodigy")},
+    **dict.fromkeys(("pagedadamw", "pagedadamw32bit"), ("adamw", _PAGED)),
+    "pagedadamw8bit": ("adamw8bit", _PAGED),
+    **dict.fromkeys(("lion8bit", "pagedlion8bit"), ("lion", _EXACT)),
 }
 """Kohya's optimizers in lower case: ours, and what is not the same."""
 OPTIMIZER_NAMES = {
@@ -181,8 +178,18 @@ INERT: dict[str, tuple[Any, ...]] = {
 }
 """Arguments of optimizers that change nothing at these values."""
 
-SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "adafactor")
-LATER_SCHEDULES = ("piecewise_constant", "cosine_with_min_lr", "inverse_sqrt", "warmup_stable_decay")
+SCHEDULES = (
+    *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "adafactor"),
+    *("piecewise_constant", "cosine_with_min_lr", "inverse_sqrt", "warmup_stable_decay"),
+)
+SCHEDULE_ARGUMENTS = {
+    "cosine_with_restarts": {"num_cycles": "lr_scheduler_num_cycles"},
+    "polynomial": {"power": "lr_scheduler_power"},
+    "cosine_with_min_lr": {"min_lr_rate": "lr_scheduler_min_lr_ratio"},
+    "inverse_sqrt": {"timescale": "lr_scheduler_timescale"},
+    "warmup_stable_decay": {"min_lr_ratio": "lr_scheduler_min_lr_ratio", "num_decay_steps": "lr_decay_steps"},
+}
+"""Words of lr_scheduler_args, by schedule, and the keys that say the same."""
 
 TABS = {
     "LECO": ("prompts_file", "leco_denoise_guidance_scale", "max_denoising_steps"),

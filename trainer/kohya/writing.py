@@ -39,7 +39,7 @@ def write(config: Config, found: Detected | None = None) -> Tree:
         value = back.get(at(whole, dotted), False) if back else at(whole, dotted)
         if key in tree or (value and value != back.get(at(DEFAULTS, dotted))):
             (tree if key in tree else extra)[key] = value
-    extra.pop("num_repeats", None)
+    extra = {key: value for key, value in extra.items() if key not in ("num_repeats", "class_tokens")}
     if found:
         tree["sdxl"] |= config.model.family == "auto" and found.family == "sdxl"
         tree["v_parameterization"] |= config.model.prediction == "auto" and found.prediction == "v"
@@ -67,10 +67,12 @@ def write_learning(config: Config, tree: Tree) -> None:
     text = rates["text_encoder"] or (rates["text_encoder_2"] if not rates["unet"] else 0)
     tree |= {"learning_rate": rate, "unet_lr": rates["unet"], "text_encoder_lr": text}
 
-    warmup = 0 if schedule.type == "adafactor" else schedule.warmup
+    warmup = getattr(schedule, "warmup", 0)
     steps, share = (0, float(warmup[:-1])) if isinstance(warmup, str) else (warmup, 0)
     tree |= {"lr_warmup_steps": steps, "lr_warmup": int(share) if share == int(share) else share}
     tree["lr_scheduler"] = "constant_with_warmup" if schedule.type == "constant" and warmup else schedule.type
+    if schedule.type == "piecewise_constant":
+        tree["lr_scheduler_args"] = f"step_rules='{schedule.rules}'"
 
 
 def write_rest(config: Config, tree: Tree, extra: Tree) -> None:

@@ -19,30 +19,18 @@ RGB = tuple[int, int, int]
 SUPERSAMPLE = 4
 
 COLOURS: dict[str, RGB] = {
-    "red": (214, 32, 38),
-    "orange": (255, 130, 0),
-    "yellow": (250, 215, 20),
-    "green": (24, 140, 48),
-    "blue": (36, 84, 236),
-    "purple": (128, 40, 170),
-    "pink": (255, 110, 180),
-    "black": (18, 18, 20),
-}
+    "red": (214, 32, 38), "orange": (255, 130, 0), "yellow": (250, 215, 20), "green": (24, 140, 48),
+    "blue": (36, 84, 236), "purple": (128, 40, 170), "pink": (255, 110, 180), "black": (18, 18, 20),
+}  # fmt: skip
 # Pale or muted, so that no place has the colour of a shape.
 GROUNDS: dict[str, RGB] = {
-    "sky": (205, 228, 245),
-    "grass": (150, 196, 120),
-    "sea": (120, 175, 215),
-    "wave": (165, 205, 232),
-    "night": (44, 52, 110),
-    "moon": (236, 236, 218),
-    "sand": (226, 200, 148),
-    "haze": (250, 236, 205),
-    "cloud": (205, 214, 226),
-    "snow": (244, 247, 250),
-    "grey": (172, 172, 172),
-    "cream": (244, 232, 210),
-}
+    "sky": (205, 228, 245), "grass": (150, 196, 120),
+    "sea": (120, 175, 215), "wave": (165, 205, 232),
+    "night": (44, 52, 110), "moon": (236, 236, 218),
+    "haze": (250, 236, 205), "sand": (226, 200, 148),
+    "cloud": (205, 214, 226), "snow": (244, 247, 250),
+    "grey": (172, 172, 172), "cream": (244, 232, 210),
+}  # fmt: skip
 PLACES: dict[str, str] = {  # the phrase in a sentence: the tag
     "on grass": "grass",
     "in the sea": "sea",
@@ -53,18 +41,10 @@ PLACES: dict[str, str] = {  # the phrase in a sentence: the tag
     "on a cream background": "cream background",
 }
 # Pairs that no training picture shows: asking for them measures whether colour and shape were learnt apart.
-HELD_OUT = frozenset(
-    {
-        ("red", "star"),
-        ("blue", "heart"),
-        ("green", "circle"),
-        ("yellow", "square"),
-        ("purple", "triangle"),
-        ("orange", "cross"),
-        ("pink", "square"),
-        ("black", "heart"),
-    }
-)
+HELD_OUT = {
+    ("red", "star"), ("orange", "cross"), ("yellow", "square"), ("green", "circle"),
+    ("blue", "heart"), ("purple", "triangle"), ("pink", "square"), ("black", "heart"),
+}  # fmt: skip
 KINDS = {"shape": 0.66, "two shapes": 0.06, "creature": 0.28}
 
 
