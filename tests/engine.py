@@ -1,6 +1,7 @@
 """Stands in for the engine where a test is about the page: a run that takes steps, hears commands, and can fail.
 
 `python tests/engine.py train --run DIR`; what it does is the config's output.comment: "steps=5 wait=0.1 end=done".
+holds: the step at which it waits until it is told something; wait: seconds a step; imports: seconds before the first.
 end: done, error, crash (no last word), deaf (hears nothing, not even SIGTERM).
 """
 
@@ -21,6 +22,7 @@ def main() -> int:
     folder = RunFolder(Path(sys.argv[3]))
     wish = dict(word.split("=") for word in folder.config().output.comment.split())
     steps, wait, end = int(wish.get("steps", 3)), float(wish.get("wait", 0)), wish.get("end", "done")
+    holds = int(wish.get("holds", 0))
     time.sleep(float(wish.get("imports", 0)))
     print("GPU", os.environ.get("CUDA_VISIBLE_DEVICES"), "home", os.environ["LIKENESS_HOME"], flush=True)
     ended = []
@@ -31,7 +33,8 @@ def main() -> int:
         for step in range(first + 1, steps + 1):
             folder.event("step", step=step, epoch=1, loss=1 / step, average=1 / step, lr={"unet": 1e-3}, rate=1 / 3)
             time.sleep(wait)
-            command = folder.take_command()
+            while (command := folder.take_command()) is None and step == holds and not ended:
+                time.sleep(0.01)
             if ended or (end != "deaf" and command in ("stop", "pause")):
                 folder.event("stopped", step=step, reason=command or "signal")
                 return 0

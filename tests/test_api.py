@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from trainer.runfolder import RunFolder
-from webui import api, browse, machine, uploads
+from webui import api, browse, files, machine, settings, uploads
 from webui.api import routes
 from webui.jobs import Jobs
 from webui.settings import Settings
@@ -77,7 +77,8 @@ def test_a_run_in_short_and_in_full(client: TestClient, run: RunFolder) -> None:
     assert line["about"] == {"rank": 16, "lr": 4e-3, "epochs": 1, "base": "pocket", "pictures": 12}
     assert line["progress"]["loss"] == 0.5 and line["progress"]["rate"] is None
     found = client.get(f"/api/runs/{run.path.name}").json()
-    assert found["config"]["output"]["name"] == "zk9" and found["warnings"] == ["hot"] and found["error"] is None
+    assert found["settings"]["output.name"] == "zk9" and found["settings"]["data.buckets"] is None
+    assert found["warnings"] == ["hot"] and found["error"] is None
     [checkpoint] = found["checkpoints"]
     assert (checkpoint["step"], checkpoint["epoch"], checkpoint["size"]) == (2, 1, 1000)
     assert client.get("/" + checkpoint["url"]).content == b"w" * 1000
@@ -140,6 +141,41 @@ def test_thumbs_are_made_anew_and_kept(client: TestClient, run: RunFolder, jobs:
     (run.samples / "bad.png").write_bytes(b"<html>")
     assert client.get(f"/api/runs/{run.path.name}/thumb/samples/bad.png").status_code == 404
     assert client.get(address + "?size=9999").json()["error"].startswith("size: '9999' is not a whole number")
+
+
+def test_of_small_pictures_the_newest_are_kept(tmp_path: Path) -> None:
+    files.prune(tmp_path / "none yet")
+    for place in range(4):
+        file = tmp_path / f"a{place}" / "x.webp"
+        file.parent.mkdir()
+        file.write_bytes(b"x" * 100)
+        os.utime(file, (1000 + place, 1000 + place))
+    files.prune(tmp_path, most=250)
+    assert [path.parent.name for path in sorted(tmp_path.rglob("*.webp"))] == ["a2", "a3"]
+
+
+def test_what_the_page_calls_options(client: TestClient) -> None:
+    found = client.get("/api/options").json()
+    on_or_off = [[True, "on"], [None, "off"]]
+    assert found["data.buckets"] == {"label": "Enable buckets", "kind": "check", "choices": on_or_off}
+    assert ["adamw8bit", "AdamW8bit"] in found["optimizer.type"]["choices"]
+    assert [None, "auto"] in found["model.zero_terminal_snr"]["choices"]
+
+
+@pytest.mark.parametrize(
+    ("told", "text", "remedy"),
+    [
+        (("train.batch: 5 is too high; choose 4 or less", ""), "“Train batch size”: 5 is too high", "Choose 4 or less"),
+        (("the GPU's memory is full", "lower train.batch"), "the GPU's memory is full", "Lower “Train batch size”"),
+        (("seed: 1; x\noutput.name: 2; y", ""), "seed: 1; x\n“Model output name”: 2; y", ""),
+    ],
+)
+def test_an_error_is_told_as_cause_and_remedy(
+    client: TestClient, run: RunFolder, told: tuple[str, str], text: str, remedy: str
+) -> None:
+    run.event("error", step=2, text=told[0], remedy=told[1])
+    found = client.get(f"/api/runs/{run.path.name}").json()["error"]
+    assert found == {"text": text, "remedy": remedy}
 
 
 def test_bodies_must_be_json_and_say_what_is_wrong(client: TestClient, run: RunFolder) -> None:
@@ -264,6 +300,19 @@ def test_the_browser_stays_in_its_folders(client: TestClient, tmp_path: Path) ->
         answer = client.get("/api/browse", params={"path": path})
         assert answer.status_code == 403 and "path: " in answer.json()["error"], path
     assert client.get("/api/browse", params={"path": str(home / "gone")}).status_code == 400
+
+
+def test_a_root_is_what_no_other_shows(tmp_path: Path) -> None:
+    hidden, plain = tmp_path / ".cache" / "models", tmp_path / "more" / "models"
+    for folder in (hidden, plain):
+        folder.mkdir(parents=True)
+    words = ["--data-dir", tmp_path / "data", "--models-dir", hidden, "--models-dir", plain, "--browse-dir", tmp_path]
+    roots = settings.read([*map(str, words)]).roots
+    assert {tmp_path, hidden} <= {*roots} and not {plain, tmp_path / "data"} & {*roots}
+    for place in (hidden, plain, tmp_path / "data" / "models"):
+        assert browse.inside(str(place), roots) == place
+    with pytest.raises(browse.Outside):
+        browse.inside(str(hidden.parent), roots)
 
 
 # Uploads and folders

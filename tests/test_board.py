@@ -18,9 +18,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from tests.tiny_page import HTML, Page, running
+from tests.waiting import PATIENCE, until
 from trainer.errors import InputError
 from webui import board
-from webui.board import Board, link
+from webui.board import Board
 from webui.settings import Settings
 
 
@@ -56,15 +57,14 @@ def own_page(tmp_path: Path) -> Iterator[Page]:
 
 def opened(page: Page) -> str:
     """TensorBoard's first page, waited for as a browser does."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+
+    def first() -> str:
         answer = httpx.get(f"{page.address}tensorboard/", headers=HTML, trust_env=False)
-        if "likeness-waiting" not in answer.headers:
-            assert answer.status_code == 200, answer.text
-            return answer.text
-        assert "TensorBoard is starting" in answer.text
-        time.sleep(0.25)
-    raise TimeoutError
+        waits = "likeness-waiting" in answer.headers
+        assert "TensorBoard is starting" in answer.text if waits else answer.status_code == 200, answer.text
+        return "" if waits else answer.text
+
+    return until(first)
 
 
 def family(page: Page) -> list[psutil.Process]:
@@ -77,10 +77,7 @@ def test_it_starts_on_demand_and_shows_all_runs(page: Page) -> None:
     first = opened(page)
     assert "url(font-roboto/" in first and "url(/font-roboto/" not in first
     get = httpx.Client(base_url=f"{page.address}tensorboard/", trust_env=False).get
-    until = time.monotonic() + 30
-    while (runs := get("data/runs").json()) != ["one/tb", "two/tb"] and time.monotonic() < until:
-        time.sleep(0.25)
-    assert runs == ["one/tb", "two/tb"]
+    until(lambda: get("data/runs").json() == ["one/tb", "two/tb"])
     font = re.search(r"url\((font-roboto/[^)]+)\)", first)
     assert font and get(font[1]).content[:4] == b"wOF2"
     script = get("index.js")
@@ -115,7 +112,7 @@ def test_it_ends_with_the_server_however_that_ends(own_page: Page, number: int) 
     children = family(own_page)
     assert children
     own_page.process.send_signal(number)
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
     assert alive == []
 
 
@@ -123,7 +120,7 @@ def test_one_that_died_is_started_anew(page: Page) -> None:
     opened(page)
     child = next(process for process in family(page) if "webui.board_child" in process.cmdline())
     child.kill()
-    child.wait(10)
+    child.wait(PATIENCE)
     opened(page)
     assert [process for process in family(page) if "webui.board_child" in process.cmdline()]
 
@@ -151,9 +148,3 @@ def test_without_it_the_reason_is_said_and_asked_for_again_later(
         await shown.close()
 
     asyncio.run(ask())
-
-
-def test_a_link_chooses_runs() -> None:
-    assert link() == "tensorboard/"
-    assert link(["2026-11-21_1412_zk9"]) == "tensorboard/?runFilter=%5E%282026-11-21_1412_zk9%29%2F"
-    assert link(["a.b", "c"]) == "tensorboard/?runFilter=%5E%28a%5C.b%7Cc%29%2F"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from trainer import configio
 from trainer.config import AdafactorSchedule, AdamW, Config, Data, Lora, Train
 from trainer.errors import InputError
 from trainer.memory import estimate_memory
-from webui import form, planning
+from webui import form, machine, planning
 from webui.configs import KOHYA, LIKENESS, keep, open_file, presets, save
 from webui.desk import DEFAULTS, Desk
+from webui.own import advised, named, prefix_for, uses_of
 from webui.planline import duration, gigabytes, plan_html
 from webui.planning import Memory, Outlook, Planner, base_of, smaller
 from webui.settings import Settings
@@ -108,7 +110,7 @@ def test_the_remedy_makes_it_fit_and_is_no_more_than_needed() -> None:
     area = 1024 * 1024
     for gigabytes_free in (48, 24, 16, 12):
         free = int(gigabytes_free * 1e9)
-        changes, fixed = smaller(config, "sdxl", area, free, "NVIDIA GeForce RTX 4090")
+        changes, fixed = smaller(config, "sdxl", area, free, {"bf16": True})
         assert sum(estimate_memory(fixed, "sdxl", area).values()) <= planning.TIGHT * free
         values = form.apply(form.write(config), changes)
         assert estimate_memory(form.read(values), "sdxl", area) == estimate_memory(fixed, "sdxl", area)
@@ -120,8 +122,15 @@ def test_the_remedy_makes_it_fit_and_is_no_more_than_needed() -> None:
 
 def test_a_batch_that_is_made_smaller_is_added_up() -> None:
     config = Config.model_validate({"model": {"base": "a/b"}, "train": {"batch": 4, "accumulate": 2}})
-    changes, _ = smaller(config, "sdxl", 1024 * 1024, int(1e9), "NVIDIA GeForce GTX 1080")
+    changes, _ = smaller(config, "sdxl", 1024 * 1024, int(1e9), {"bf16": False})
     assert (changes["train.batch"], changes["train.accumulate"], changes["train.precision"]) == (1, 8, "fp16")
+
+
+def test_attention_that_saves_memory_is_tried_before_what_costs_time() -> None:
+    config = Config.model_validate({"model": {"base": "a/b"}, "train": {"attention": "none", "precision": "bf16"}})
+    need = sum(estimate_memory(config, "sd15", 512 * 512).values())
+    changes, _ = smaller(config, "sd15", 512 * 512, int(0.9 * need / planning.TIGHT), {"bf16": True})
+    assert changes == {"train.attention": "sdpa"}
 
 
 def test_verdicts() -> None:
@@ -219,8 +228,6 @@ def test_the_printed_command_trains_the_same(desk: Desk, tmp_path: Path) -> None
     config = configio.load("demo", ["optimizer.type=prodigy"])
     page = sheet(desk, form.write(config))
     desk.print_command(page)
-    from html import unescape
-
     blocks = [unescape(part.split("</code>")[0]) for part in page.command.split("<code>")[2:]]
     assert blocks[0] == "python launch.py train zk9.json"
     (tmp_path / "zk9.json").write_text(blocks[1])
@@ -233,3 +240,42 @@ def test_the_form_is_remembered_until_the_next_visit(desk: Desk, place: Settings
     page = sheet(desk, form.write(Config()))
     desk.remember(page)
     assert form.read(page.values).seed == 77
+
+
+# Pictures of one's own
+
+
+def test_what_folders_say_of_repeats_and_words(tmp_path: Path) -> None:
+    direct = draw_folder(tmp_path, {"mine": 3}) / "mine"  # captions say "zk9, thing ..."
+    kohya = draw_folder(tmp_path / "img", {"24_zk9 face": 3, "16_zk9 body": 2, "notes": 1})
+    bare = draw_folder(tmp_path, {"bare": 2}) / "bare"
+    for caption in bare.glob("*.txt"):
+        caption.unlink()
+    assert [uses_of(folder) for folder in (direct, kohya)] == [None, 24 * 3 + 16 * 2]
+    assert prefix_for(direct, "zk9", "woman") == ""
+    assert prefix_for(direct, "mina", "woman") == "mina,"
+    assert prefix_for(bare, "mina", "woman") == "mina woman"
+    assert prefix_for(kohya, "mina", "woman") == ""
+
+
+def test_uploaded_pictures_with_other_words_are_copied(place: Settings, tmp_path: Path) -> None:
+    images = draw_folder(place.data_dir / "uploads" / "zk9" / "img", {"1_zk9": 2})
+    there = sorted(path.name for path in (images / "1_zk9").iterdir())
+    assert named(place, str(images), "zk9", "") == str(images)
+    copy = Path(named(place, str(images), " mina ", "woman"))
+    assert [folder.name for folder in copy.iterdir()] == ["1_mina woman"]
+    assert sorted(path.name for path in (copy / "1_mina woman").iterdir()) == there
+    assert sorted(path.name for path in (images / "1_zk9").iterdir()) == there  # for the runs of before
+    assert named(place, str(images), "mina", "woman") == str(copy)  # a second press of Start
+    own = draw_folder(tmp_path / "own", {"1_zk9": 1})
+    assert named(place, str(own), "mina", "woman") == str(own)  # what a person named is left alone
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(True, "bf16"), (False, "fp16"), (None, "fp16")])
+def test_own_pictures_are_trained_in_what_the_card_computes_in(
+    place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool | None, precision: str
+) -> None:
+    card = {"index": 0, "uuid": "", "name": "any", "memory_total": 24 * 10**9, "bf16": bf16}
+    monkeypatch.setattr(machine, "gpus", lambda: [card])
+    folder = draw_folder(tmp_path, {"mine": 2}) / "mine"
+    assert advised(place, str(folder), "zk9", "", "pocket")[0].train.precision == precision

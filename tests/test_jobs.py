@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.waiting import until
 from trainer.config import Config
 from trainer.durable import read_json
 from trainer.errors import InputError
@@ -34,15 +36,6 @@ Make = Callable[..., Jobs]
 def config(**wish: Any) -> Config:
     comment = " ".join(f"{name}={value}" for name, value in wish.items())
     return Config.model_validate({"output": {"name": "zk9", "comment": comment}})
-
-
-def until(done: Callable[[], Any], seconds: float = 60) -> Any:
-    """Waits for something to become true, and gives it."""
-    end = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.02)
-    return found
 
 
 def settings_in(folder: Path) -> Settings:
@@ -81,10 +74,11 @@ def has_stepped(jobs: Jobs, run: str) -> bool:
 
 def test_a_job_runs_to_its_end_and_is_reaped(make: Make) -> None:
     jobs = make()
-    run = jobs.start(config(steps=4, wait=0.05))
+    run = jobs.start(config(steps=4, holds=1))
     assert state(jobs, run) == "running"  # at once: before the engine has said anything
     pid = read_json(jobs.runs.root / run / "pid.json")["pid"]
     assert os.getpgid(pid) == pid != os.getpgid(0)
+    jobs.command(run, "save")
     until(lambda: state(jobs, run) == "done")
     until(lambda: not psutil.pid_exists(pid))
     line = jobs.line(run)
@@ -98,7 +92,7 @@ def test_two_tabs_make_one_job(make: Make) -> None:
     jobs, other = make(), make()
     found: list[str] = []
     threads = [
-        threading.Thread(target=lambda server=server: found.append(server.start(config(steps=2, wait=0.1))))
+        threading.Thread(target=lambda server=server: found.append(server.start(config(steps=2, holds=1))))
         for server in [jobs, other] * 10
     ]
     for thread in threads:
@@ -106,6 +100,7 @@ def test_two_tabs_make_one_job(make: Make) -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 20 and len(set(found)) == 1 and len(jobs.runs.ids()) == 1
+    jobs.command(found[0], "save")
     until(lambda: state(jobs, found[0]) == "done")
     assert (jobs.runs.root / found[0] / "stdout.log").read_text().count("GPU") == 1
 
@@ -143,17 +138,17 @@ def test_a_new_server_finds_the_job_and_can_stop_it(make: Make, tmp_path: Path) 
 
 
 def test_stop_asks_then_terminates_then_kills(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "ONE_PRESS", 0.2)
     jobs = make()
     run = jobs.start(config(steps=1000, wait=0.1, end="deaf"))
     until(lambda: has_stepped(jobs, run))
+    monkeypatch.setattr(jobs_module, "ONE_PRESS", 3600)
     assert [jobs.command(run, "stop") for _ in range(2)] == ["asked to stop"] * 2  # a double click
-    time.sleep(0.25)
+    monkeypatch.setattr(jobs_module, "ONE_PRESS", 0)
     assert jobs.command(run, "stop") == "terminated" and jobs.line(run)["stops"] == 2
     time.sleep(0.25)
     assert state(jobs, run) == "running"
     assert jobs.command(run, "stop") == "killed"
-    until(lambda: state(jobs, run) == "interrupted", 2)
+    until(lambda: state(jobs, run) == "interrupted")
     until(lambda: (jobs.runs.root / run / "exit.json").exists())
     assert jobs.detail(run)["error"]["text"] == "The engine was killed (signal 9)"
     with pytest.raises(Conflict, match="interrupted, not running"):
@@ -179,7 +174,7 @@ def test_a_second_stop_still_lets_the_engine_end_itself(make: Make, monkeypatch:
 
 def test_pause_and_resume_go_on_in_the_same_folder(make: Make) -> None:
     jobs = make()
-    run = jobs.start(config(steps=12, wait=0.05))
+    run = jobs.start(config(steps=12, holds=4))
     until(lambda: has_stepped(jobs, run))
     with pytest.raises(Conflict, match="is running and cannot be resumed"):
         jobs.command(run, "resume")
@@ -198,14 +193,18 @@ def test_the_queue_goes_on_after_failures_one_at_a_time(make: Make) -> None:
     jobs = make()
     ends = ["done", "crash", "error", "done"]
     runs = [jobs.start(config(steps=2 + place, wait=0.05, end=end)) for place, end in enumerate(ends)]
-    most = 0
-    while jobs.waiting()["order"] or jobs.waiting()["running"]:
-        most = max(most, len(jobs.waiting()["running"]))
-        time.sleep(0.02)
-    assert most == 1
+    seen: list[int] = []
+
+    def all_ended() -> bool:
+        found = jobs.waiting()
+        seen.append(len(found["running"]))
+        return not found["order"] and not found["running"]
+
+    until(all_ended)
+    assert max(seen) == 1
     assert [state(jobs, run) for run in runs] == ["done", "interrupted", "error", "done"]
     until(lambda: jobs.detail(runs[1])["error"]["text"] == "The engine ended with exit code 7")
-    assert jobs.detail(runs[2])["error"] == {"text": "data.images: gone", "remedy": "choose another"}
+    assert jobs.detail(runs[2])["error"] == {"text": "“Image folder”: gone", "remedy": "Choose another"}
     started = [RunFolder(jobs.runs.root / run).events()[0]["time"] for run in runs]
     assert started == sorted(started)
 
@@ -213,7 +212,7 @@ def test_the_queue_goes_on_after_failures_one_at_a_time(make: Make) -> None:
 def test_the_queue_is_kept_ordered_paused_and_timed_in_its_file(make: Make) -> None:
     jobs = make(watch=False)
     jobs.pause(True)
-    one, two, three = (jobs.start(config(steps=steps)) for steps in (1, 2, 3))
+    one, two, three = (jobs.start(config(steps=steps, holds=holds)) for steps, holds in ((1, 0), (2, 1), (3, 1)))
     jobs.arrange([three, "gone", one])
     jobs.wish(two, at=time.time() + 3600)
     other = make(watch=False)
@@ -223,6 +222,7 @@ def test_the_queue_is_kept_ordered_paused_and_timed_in_its_file(make: Make) -> N
     assert {line["state"] for line in other.lines()} == {"queued"}
     other.pause(False)
     assert state(other, three) == "running" and state(other, one) == state(other, two) == "queued"
+    other.command(three, "save")
     # An engine that is done lives for a moment longer, and keeps its place meanwhile.
     until(lambda: state(other, three) == "done")
     until(lambda: other.advance() is None and state(other, one) == "done")
@@ -249,7 +249,7 @@ def test_interrupted_runs_wait_for_a_person(make: Make) -> None:
     run = jobs.start(config(steps=1000, wait=0.05))
     until(lambda: has_stepped(jobs, run))
     process.kill(RunFolder(jobs.runs.root / run))
-    until(lambda: state(jobs, run) == "interrupted", 2)
+    until(lambda: state(jobs, run) == "interrupted")
     time.sleep(0.3)
     assert state(make(), run) == "interrupted" and not jobs.waiting()["running"]
 
@@ -261,7 +261,7 @@ def gpu(index: int, free: int = 0) -> machine.Gpu:
 def test_each_gpu_has_one_job(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "gpus", lambda: [gpu(0, free=1), gpu(1, free=9)])
     jobs = make()
-    wish = {"steps": 40, "wait": 0.05}
+    wish = {"steps": 2, "holds": 1}
     any_one = jobs.start(config(**wish))
     second = jobs.start(config(**wish, n=2))
     on_one = jobs.start(config(**wish, n=3), gpu=1)
@@ -272,6 +272,8 @@ def test_each_gpu_has_one_job(make: Make, monkeypatch: pytest.MonkeyPatch) -> No
     assert jobs.waiting()["order"] == [on_one]
     places = {run: process.gpu_of(RunFolder(jobs.runs.root / run)) for run in (any_one, second)}
     assert places == {any_one: 1, second: 0}  # the roomier first
+    told = {run: jobs.line(run)["gpu"] for run in (any_one, second, on_one, on_cpu)}
+    assert told == {**places, on_one: 1, on_cpu: None}
     assert (
         "CUDA_VISIBLE_DEVICES" not in psutil.Process(read_json(jobs.runs.root / on_cpu / "pid.json")["pid"]).environ()
         or "CUDA_VISIBLE_DEVICES" in os.environ
@@ -326,7 +328,7 @@ def test_again_changes_only_what_is_asked(make: Make) -> None:
 
 def test_trash_keeps_everything_and_refuses_what_runs(make: Make) -> None:
     jobs = make()
-    run = jobs.start(config(steps=40, wait=0.05))
+    run = jobs.start(config(steps=2, holds=1))
     with pytest.raises(Conflict, match="running; stop it first"):
         jobs.trash(run)
     jobs.command(run, "stop")
@@ -340,7 +342,7 @@ def test_trash_keeps_everything_and_refuses_what_runs(make: Make) -> None:
 
 def test_cancel_takes_a_run_out_and_loses_no_result(make: Make) -> None:
     jobs = make()
-    run = jobs.start(config(steps=40, wait=0.02))
+    run = jobs.start(config(steps=40, holds=1))
     until(lambda: has_stepped(jobs, run))
     jobs.command(run, "pause")
     until(lambda: state(jobs, run) == "stopped")
@@ -382,7 +384,7 @@ def test_a_real_training_by_the_real_engine(make: Make, monkeypatch: pytest.Monk
     }
     jobs = make()
     run = jobs.start(Config.model_validate(tree))
-    until(lambda: state(jobs, run) != "running", 300)
+    until(lambda: state(jobs, run) != "running")
     found = jobs.detail(run)
     assert found["state"] == "done", (jobs.runs.root / run / "stdout.log").read_text()
     assert found["plan"]["steps"] == 3 and found["plan"]["family"] == "sd15" and found["about"]["pictures"] == 12
@@ -478,6 +480,52 @@ def test_visible_devices_limit_what_jobs_may_use() -> None:
     assert machine.visible(cards, {}) == cards
     assert seen("2,0") == [2, 0] and seen("GPU-1") == [1] and seen("0,7,1") == [0]
     assert seen("") == seen("-1") == []
+
+
+class Driver(types.ModuleType):
+    """Stands in for pynvml: a card for each compute capability; one that is None the driver cannot tell."""
+
+    NVMLError, NVML_TEMPERATURE_GPU = RuntimeError, 0
+
+    def __init__(self, *capabilities: tuple[int, int] | None) -> None:
+        super().__init__("pynvml")
+        self.capabilities = capabilities
+
+    def nvmlInit(self) -> None: ...
+    def nvmlShutdown(self) -> None: ...
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.capabilities)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:
+        return f"GPU-{handle}"
+
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return "NVIDIA RTX A2000"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> types.SimpleNamespace:
+        return types.SimpleNamespace(total=8, used=3, free=5)
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
+        if (found := self.capabilities[handle]) is None:
+            raise self.NVMLError("not supported")
+        return found
+
+    def nvmlDeviceGetTemperature(self, handle: int, kind: int) -> int:
+        raise self.NVMLError("not supported")
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> types.SimpleNamespace:
+        return types.SimpleNamespace(gpu=50)
+
+
+def test_what_the_driver_tells_of_its_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Driver((7, 5), (8, 6), (12, 0), None))
+    cards = machine._ask_driver()
+    assert [card["bf16"] for card in cards] == [False, True, True, None]
+    assert [card["index"] for card in cards] == [0, 1, 2, 3] and cards[0]["temperature"] is None
+    assert (cards[3]["name"], cards[3]["memory_free"]) == ("NVIDIA RTX A2000", 5)
 
 
 def test_this_machine_tells_itself(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlparse
 
 import pytest
 import uvicorn
@@ -23,13 +24,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from tests.browser import chromium, needs_browser
-from tests.pictures import draw_folder
+from tests.waiting import PATIENCE, until
 from trainer.config import Config
 from trainer.runfolder import RunFolder
-from webui import api
+from webui import api, machine, process
 from webui.jobs import Jobs
 from webui.settings import Settings
-from webui.tabs.start import prefix_for, uses_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PER_EPOCH = 40
@@ -113,7 +113,7 @@ class Server:
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve()), daemon=True)
         self.thread.start()
-        wait(lambda: self.server.started)
+        until(lambda: self.server.started)
 
     def stop(self) -> None:
         """Ends it as a crash would."""
@@ -138,13 +138,6 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-def wait(true: Callable[[], object], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with chromium() as opened:
@@ -159,6 +152,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 Show = Callable[..., Any]
+JOB = "<likeness-job></likeness-job>"
+RUNS = "<likeness-runs></likeness-runs>"
 
 
 @pytest.fixture
@@ -170,7 +165,7 @@ def show(server: Server, browser: Any) -> Iterator[Show]:
         context = browser.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
         contexts.append(context)
         view = context.new_page()
-        view.set_default_timeout(20_000)
+        view.set_default_timeout(1000 * PATIENCE)
         view.on("pageerror", lambda error: wrong.append(str(error)))
         view.on("request", lambda asked: asked.url.startswith((server.address, "data:")) or wrong.append(asked.url))
         view.goto(f"{server.address}page?{urlencode({'show': elements})}")
@@ -193,13 +188,13 @@ def texts(view: Any, selector: str) -> list[str]:
 def test_a_job_is_shown_while_it_trains(server: Server, show: Show) -> None:
     run = record(server.settings.runs, epochs=3)
     with run.owned():
-        view = show("<likeness-job></likeness-job>")
-        view.get_by_text("120 of 400").wait_for()
+        view = show(JOB)
+        view.get_by_text("<b>not bold</b>").wait_for()  # the log is told last
         facts = dict(zip(texts(view, ".lk-facts dt"), texts(view, ".lk-facts dd"), strict=True))
         assert texts(view, ".lk-pill")[0] == "Training"
         assert (facts["Epoch"], facts["Speed"]) == ("3 of 10", "2 steps a second")
         assert facts["Time left"].startswith("2 min 20 s, until ")
-        assert facts["Learning rate"] == "UNet 1e-4, text encoder 5e-5"
+        assert facts["Learning rate"] == "UNet 1e-4\ntext encoder 5e-5"
         assert facts["Loss, average"] == f"{loss_at(120):.4f}"
         assert abs(view.locator(".lk-job .lk-bar").evaluate("bar => bar.value") - 0.3) < 1e-6
         assert texts(view, ".lk-lines div")[:3] == ["loading the model", "encoding: 100%", "<b>not bold</b>"]
@@ -211,17 +206,59 @@ def test_a_job_is_shown_while_it_trains(server: Server, show: Show) -> None:
         view.get_by_text("160 of 400").wait_for()
         view.locator(".lk-dot[role=button]").nth(3).wait_for()
         view.locator(".lk-samples thead th", has_text="Epoch 4").wait_for()
-        assert "zk9-000004.safetensors" in texts(view, ".lk-files a")
+        view.locator(".lk-files a", has_text="zk9-000004.safetensors").wait_for()
+
+
+@needs_browser
+def test_the_curve_of_the_rates_is_chosen_by_keys(server: Server, show: Show) -> None:
+    record(server.settings.runs, epochs=2)
+    view = show(JOB)
+    view.locator(".lk-dot[role=button]").nth(1).wait_for()
+    assert view.locator("path.lk-smooth").count() == 1
+    view.get_by_role("radio", name="Loss").focus()
+    view.keyboard.press("ArrowRight")
+    until(lambda: texts(view, ".lk-legend .lk-key") == ["UNet", "text encoder"])
+    assert view.locator("path.lk-smooth").count() == 2 and view.locator(".lk-dot[role=button]").count() == 0
+    curves = view.locator(".lk-plot svg").get_attribute("aria-label")
+    assert curves == "UNet: learning rate from 1e-4 to 1e-4 over 80 steps; " + (
+        "text encoder: learning rate from 5e-5 to 5e-5 over 80 steps"
+    )
+    assert view.get_by_label("Smoothing").is_hidden()
+    view.get_by_role("radio", name="Loss").check()
+    view.locator(".lk-dot[role=button]").nth(1).wait_for()
+
+
+@needs_browser
+def test_one_loss_alone_is_drawn_although_its_mean_is_rounded(server: Server, show: Show) -> None:
+    run = record(server.settings.runs, epochs=0)
+    run.event("step", step=1, epoch=1, loss=0.021, average=0.021, lr={"unet": 1e-4}, rate=2.0, left_s=9.0, memory=1)
+    view = show("<likeness-job></likeness-job>")
+    view.locator("path.lk-smooth[d^=M]").first.wait_for(state="attached")
+    assert 3 <= len(texts(view, ".lk-plot text")) < 20
+
+
+@needs_browser
+def test_with_several_gpus_one_sees_which(server: Server, show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"memory_total": 24e9, "memory_free": 2e9, "memory_used": 22e9, "temperature": 70, "load": 99, "bf16": True}
+    cards = [{"index": place, "uuid": f"GPU-{place}", "name": "NVIDIA A100", **facts} for place in (0, 1)]
+    monkeypatch.setattr(machine, "gpus", lambda: cards)
+    monkeypatch.setattr(process, "gpu_of", lambda run: 1)
+    run = record(server.settings.runs, epochs=1)
+    with run.owned():
+        view = show(JOB + RUNS)
+        view.get_by_text("GPU 1 memory (A100)").wait_for()
+        view.get_by_text("22 GB of 24 GB · 70 °C · 99 % busy").wait_for()
+        view.locator(".lk-queue", has_text="GPU 1, ").wait_for()
 
 
 @needs_browser
 def test_the_buttons_reach_the_engine(server: Server, show: Show) -> None:
     run = record(server.settings.runs, epochs=1)
     with run.owned():
-        view = show("<likeness-job></likeness-job>")
+        view = show(JOB)
         for word, label in (("save", "Save now"), ("sample", "Sample now"), ("pause", "Pause"), ("stop", "Stop")):
             view.get_by_role("button", name=label, exact=True).click()
-            wait(lambda word=word: run.take_command() == word)
+            until(lambda word=word: run.take_command() == word)
         view.get_by_role("button", name="Stop at once").wait_for()
         view.get_by_text("Press again to end it at once").wait_for()
         run.event("stopped", step=40, reason="stop")
@@ -232,7 +269,7 @@ def test_the_buttons_reach_the_engine(server: Server, show: Show) -> None:
 @needs_browser
 def test_a_checkpoint_on_the_curve_can_be_downloaded(server: Server, show: Show) -> None:
     record(server.settings.runs, epochs=2)
-    view = show("<likeness-job></likeness-job>")
+    view = show(JOB)
     view.locator(".lk-dot[role=button]").nth(1).focus()
     view.keyboard.press("Enter")
     with view.expect_download() as download:
@@ -245,16 +282,16 @@ def test_a_checkpoint_on_the_curve_can_be_downloaded(server: Server, show: Show)
 @needs_browser
 def test_samples_are_enlarged_and_walked_by_arrow_keys(server: Server, show: Show) -> None:
     record(server.settings.runs, epochs=2)
-    view = show("<likeness-job></likeness-job>")
+    view = show(JOB)
     view.locator(".lk-thumb").first.click()
     caption = view.locator("dialog p")
     assert caption.text_content() == f"Base model · {PROMPTS[0]} · seed 42"
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):  # the third has nowhere to go
         view.keyboard.press(key)
     assert caption.text_content() == f"Epoch 2 · {PROMPTS[1]} · seed 42"
-    wait(lambda: view.locator("dialog img").evaluate("picture => picture.naturalWidth") == 64)
+    until(lambda: view.locator("dialog img").evaluate("picture => picture.naturalWidth") == 64)
     view.keyboard.press("Escape")
-    wait(lambda: view.locator("dialog").count() == 0)
+    until(lambda: view.locator("dialog").count() == 0)
 
 
 @needs_browser
@@ -263,20 +300,22 @@ def test_a_failure_tells_its_remedy_and_is_no_html(server: Server, show: Show) -
     run = record(server.settings.runs, epochs=1)
     run.event("warning", step=40, text="<img src=x onerror=alert(1)>")
     run.event("error", step=40, text="<b>out of memory</b>", remedy="lower train.batch")
-    view = show("<likeness-job></likeness-job>")
-    view.get_by_text("<b>out of memory</b>").wait_for()
-    view.get_by_text("lower train.batch").wait_for()
-    assert texts(view, ".lk-warn li") == ["<img src=x onerror=alert(1)>"]
+    view = show(JOB)
+    view.locator(".lk-warn li", has_text="<img src=x onerror=alert(1)>").wait_for(state="attached")
+    view.locator(".lk-bad b", has_text="<b>out of memory</b>").wait_for()
+    assert texts(view, ".lk-bad p") == ["Lower “Train batch size”"]
     assert view.locator("img[src=x]").count() == 0
+    view.locator("summary", has_text="Settings").click()
+    view.get_by_role("row", name="Network Rank (Dimension) 16").wait_for()
     view.get_by_role("button", name="Resume").click()
-    wait(lambda: server.jobs.waiting()["order"] == [run.path.name])
+    until(lambda: server.jobs.waiting()["order"] == [run.path.name])
 
 
 @needs_browser
 def test_a_lost_server_is_told_and_found_again(server: Server, show: Show) -> None:
     run = record(server.settings.runs, epochs=1)
     with run.owned():
-        view = show("<likeness-job></likeness-job>")
+        view = show(JOB)
         view.get_by_text("40 of 400").wait_for()
         server.stop()
         view.get_by_text("Connection lost.").wait_for()
@@ -285,15 +324,18 @@ def test_a_lost_server_is_told_and_found_again(server: Server, show: Show) -> No
         server.start()
         view.get_by_text("80 of 400").wait_for()
         view.get_by_text("Connection lost.").wait_for(state="hidden")
+        with run.log.open("a") as log:
+            log.write("after all\n")
+        view.locator(".lk-lines div", has_text="after all").wait_for()
+        until(lambda: view.locator(".lk-dot[role=button]").count() == 2)
         assert texts(view, ".lk-lines div").count("loading the model") == 1
-        assert view.locator(".lk-dot[role=button]").count() == 2
 
 
 @needs_browser
 def test_an_element_that_goes_lets_its_stream_go(server: Server, show: Show) -> None:
     run = record(server.settings.runs, epochs=1)
     with run.owned():
-        view = show("<likeness-job></likeness-job>")
+        view = show(JOB)
         view.get_by_text("40 of 400").wait_for()
         view.evaluate("""() => {
             window.streamsClosed = 0
@@ -314,11 +356,11 @@ def test_the_log_follows_unless_one_has_scrolled_up(server: Server, show: Show) 
     run = record(server.settings.runs, epochs=1)
     with run.log.open("a") as log:
         log.writelines(f"line {number}\n" for number in range(3000))
-    view = show("<likeness-job></likeness-job>")
+    view = show(JOB)
     view.get_by_text("line 2999").wait_for()
     box = view.locator(".lk-lines")
     assert box.evaluate("box => box.childElementCount") <= 1000
-    assert box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 20
+    until(lambda: box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 20)
     box.evaluate("box => box.scrollTop = 0")
     view.get_by_role("button", name="Follow the end").wait_for()
     with run.log.open("a") as log:
@@ -326,7 +368,7 @@ def test_the_log_follows_unless_one_has_scrolled_up(server: Server, show: Show) 
     view.get_by_text("one more").wait_for(state="attached")
     assert box.evaluate("box => box.scrollTop") < 100
     view.get_by_role("button", name="Follow the end").click()
-    wait(lambda: box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 20)
+    until(lambda: box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 20)
 
 
 # Queue, runs, comparison
@@ -338,15 +380,15 @@ def test_the_queue_is_reordered_paused_and_emptied(server: Server, show: Show) -
         folder = RunFolder.create(server.settings.runs, Config.model_validate({"output": {"name": name}}))
         with server.jobs.queue.change() as waiting:
             waiting.add(folder.path.name)
-    view = show("<likeness-runs></likeness-runs>")
+    view = show(RUNS)
 
     def names() -> list[str]:
         return texts(view, ".lk-queue .lk-link")
 
     view.get_by_role("button", name="Later: first").click()
-    wait(lambda: names() == ["second", "first", "third"])
+    until(lambda: names() == ["second", "first", "third"])
     view.locator(".lk-item", has_text="third").drag_to(view.locator(".lk-item", has_text="second"))
-    wait(lambda: names() == ["third", "second", "first"])
+    until(lambda: names() == ["third", "second", "first"])
     view.get_by_role("button", name="Pause the queue").click()
     view.get_by_text("The queue is paused").wait_for()
     assert server.jobs.waiting()["paused"]
@@ -355,7 +397,7 @@ def test_the_queue_is_reordered_paused_and_emptied(server: Server, show: Show) -
     view.get_by_text("31, 2099").wait_for()
     assert list(server.jobs.waiting()["at"].values()) == [datetime(2099, 1, 31, 3).timestamp()]
     view.get_by_role("button", name="Cancel first").click()
-    wait(lambda: names() == ["third", "second"])
+    until(lambda: names() == ["third", "second"])
 
 
 @needs_browser
@@ -363,10 +405,10 @@ def test_runs_are_searched_noted_duplicated_and_thrown_away(server: Server, show
     server.jobs.pause(True)
     for name in ("anna", "berta"):
         record(server.settings.runs, name=name, epochs=1).event("done", step=40, files=[])
-    view = show("<likeness-runs></likeness-runs>", width=390)
-    wait(lambda: sorted(texts(view, ".lk-runs .lk-link")) == ["anna", "berta"])
+    view = show(RUNS, width=390)
+    until(lambda: sorted(texts(view, ".lk-runs .lk-link")) == ["anna", "berta"])
     view.get_by_label("Search runs").fill("bert")
-    wait(lambda: texts(view, ".lk-runs .lk-link") == ["berta"])
+    until(lambda: texts(view, ".lk-runs .lk-link") == ["berta"])
     view.locator(".lk-runs .lk-link").click()
     view.get_by_label("Notes").fill("too <b>strong</b>")
     view.get_by_role("button", name="All runs").click()
@@ -375,13 +417,13 @@ def test_runs_are_searched_noted_duplicated_and_thrown_away(server: Server, show
     view.locator(".lk-runs").get_by_role("button", name="Duplicate").click()
     view.get_by_label("Epoch", exact=True).fill("none")
     view.get_by_role("button", name="Train", exact=True).click()
-    view.locator("dialog [role=alert]", has_text="train.epochs").wait_for()
+    view.locator("dialog [role=alert]", has_text='Epoch: "none" is not possible here').wait_for()
     view.get_by_label("Epoch", exact=True).fill("4")
     view.get_by_role("button", name="Change another setting").click()
-    view.get_by_label("Another setting").fill("captions.shuffle")
-    view.get_by_label("Its value").fill("true")
+    view.get_by_label("Another setting").fill("Shuffle caption")
+    view.get_by_label("Its value").fill("on")
     view.get_by_role("button", name="Train", exact=True).click()
-    wait(lambda: len(server.jobs.waiting()["order"]) == 1)
+    until(lambda: len(server.jobs.waiting()["order"]) == 1)
     config = server.jobs.runs.folder(server.jobs.waiting()["order"][0]).config()
     assert (config.output.name, config.train.epochs, config.captions.shuffle) == ("berta", 4, True)
 
@@ -394,8 +436,9 @@ def test_runs_are_searched_noted_duplicated_and_thrown_away(server: Server, show
 @needs_browser
 def test_two_runs_side_by_side(server: Server, show: Show) -> None:
     record(server.settings.runs, name="anna", epochs=2)
-    record(server.settings.runs, name="berta", epochs=3, network={"rank": 64})
-    view = show("<likeness-runs></likeness-runs>")
+    changes = {"data": {"buckets": None}, "optimizer": {"type": "adamw8bit"}}
+    record(server.settings.runs, name="berta", epochs=3, network={"rank": 64}, **changes)
+    view = show(RUNS)
     for name in ("anna", "berta"):
         view.get_by_label(f"Compare {name}").check()
     view.get_by_role("button", name="Compare 2 runs").click()
@@ -403,14 +446,24 @@ def test_two_runs_side_by_side(server: Server, show: Show) -> None:
     rows = {row[0]: row[1:] for row in view.locator("likeness-compare .lk-table tr").evaluate_all(
         "rows => rows.map(row => [...row.children].map(cell => cell.textContent))")}  # fmt: skip
     names = rows["What differs"]
-    assert sorted(zip(names, rows["network.rank"], strict=True)) == [("anna", "16"), ("berta", "64")]
-    assert set(rows) == {"What differs", "State", "output.name", "network.rank", "Notes"}
+    assert sorted(zip(names, rows["Network Rank (Dimension)"], strict=True)) == [("anna", "16"), ("berta", "64")]
+    assert sorted(rows["Enable buckets"]) == ["off", "on"] and sorted(rows["Optimizer"]) == ["AdamW", "AdamW8bit"]
+    assert rows.keys() == {
+        *("What differs", "State", "Model output name", "Network Rank (Dimension)", "Optimizer", "Notes"),
+        *("Enable buckets", "Minimum bucket resolution", "Maximum bucket resolution", "Bucket resolution steps"),
+        "Don't upscale bucket resolution",
+    }
+    assert view.get_by_role("rowheader", name="Optimizer").get_attribute("title") == "optimizer.type"
+    ids = sorted(line["id"] for line in server.jobs.lines())
+    board = parse_qs(urlparse(view.get_by_role("link", name="TensorBoard").get_attribute("href")).query)
+    assert all(re.search(board["runFilter"][0], f"{run}/tb") for run in ids)
+    assert not re.search(board["runFilter"][0], "another/tb")
     lines = view.locator("likeness-compare path.lk-smooth")
     assert lines.count() == 2
     assert len(set(lines.evaluate_all("lines => lines.map(line => getComputedStyle(line).stroke)"))) == 2
     assert texts(view, ".lk-samples thead th") == ["Prompt", *names]
     view.get_by_label("Which samples").select_option("3")
-    wait(lambda: view.locator(".lk-thumb").count() == 2)  # only berta has come so far
+    until(lambda: view.locator(".lk-thumb").count() == 2)  # only berta has come so far
 
 
 # Pictures from the browser
@@ -428,16 +481,3 @@ def test_dropped_pictures_become_a_folder(server: Server, show: Show, tmp_path: 
     view.get_by_text("1 file left out").wait_for()
     images = Path(view.locator("#into").input_value())
     assert sorted(path.name for path in (images / "1_zk9").iterdir()) == ["a.png", "b.png"]
-
-
-def test_what_folders_say_of_repeats_and_words(tmp_path: Path) -> None:
-    direct = draw_folder(tmp_path, {"mine": 3}) / "mine"  # captions say "zk9, thing ..."
-    kohya = draw_folder(tmp_path / "img", {"24_zk9 face": 3, "16_zk9 body": 2, "notes": 1})
-    bare = draw_folder(tmp_path, {"bare": 2}) / "bare"
-    for caption in bare.glob("*.txt"):
-        caption.unlink()
-    assert [uses_of(folder) for folder in (direct, kohya)] == [None, 24 * 3 + 16 * 2]
-    assert prefix_for(direct, "zk9", "woman") == ""
-    assert prefix_for(direct, "mina", "woman") == "mina,"
-    assert prefix_for(bare, "mina", "woman") == "mina woman"
-    assert prefix_for(kohya, "mina", "woman") == ""

@@ -144,10 +144,22 @@ def test_a_second_start_is_led_to_the_first(page: Page, tmp_path: Path) -> None:
 
 def test_the_port_answers_before_gradio_is_imported(tmp_path: Path) -> None:
     code = """
-import sys, webui.server, webui.__main__
-late = {"gradio", "fastapi", "starlette", "httpx", "pydantic", "numpy"} & sys.modules.keys()
-assert not late, late"""
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+import sys
+from webui import __main__, server
+late = {"gradio", "fastapi", "starlette", "httpx", "pydantic", "numpy"}
+server.Server.run = lambda self, sockets: sys.exit(", ".join(late & sys.modules.keys()))
+__main__.main(["--port", "0", "--data-dir", sys.argv[1]])"""
+    ended = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.strip()) == (1, "")
+
+
+def test_gradio_writes_no_hints_for_editors_beside_what_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "box.py").write_text("import gradio as gr\n\n\nclass Box(gr.Textbox):\n    EVENTS = ['blur']\n")
+    code = "import sys; from webui import server, settings\n"
+    code += "server.prepare(settings.read(['--data-dir', sys.argv[1]], None)); import box; box.Box().blur"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path)))}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "data"], check=True, env=env)
+    assert not list(tmp_path.glob("*.pyi"))
 
 
 def ask(app: Any, path: str, *fields: tuple[bytes, bytes], method: str = "GET") -> tuple[int, dict[str, str], str]:

@@ -10,13 +10,13 @@ import ipaddress
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.waiting import until
 from trainer.errors import InputError
 from webui import settings
 from webui.server import serve
@@ -63,13 +63,12 @@ class Page:
 
     def ready(self, **fields: str) -> httpx.Response:
         """The page itself, waited for."""
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
+
+        def first() -> list[httpx.Response]:
             answer = httpx.get(self.address, headers={**HTML, **fields}, trust_env=False)
-            if "likeness-waiting" not in answer.headers:
-                return answer
-            time.sleep(0.1)
-        raise TimeoutError(self.address)
+            return [] if "likeness-waiting" in answer.headers else [answer]  # one of an error is false by itself
+
+        return until(first)[0]
 
 
 @contextlib.contextmanager

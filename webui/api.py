@@ -15,8 +15,9 @@ from trainer import configio
 from trainer.config import Config
 from trainer.durable import DiskError, need_space
 from trainer.errors import InputError
-from webui.browse import Outside, browse, roots_of
-from webui.files import SIZES, download, download_all, thumb
+from webui.browse import Outside, browse
+from webui.fields import names
+from webui.files import SIZES, download, download_all, thumb, thumbs_of
 from webui.folders import prepare
 from webui.jobs import Conflict, Jobs, flags_of
 from webui.machine import machine
@@ -57,6 +58,7 @@ def routes(settings: Settings, jobs: Jobs) -> list[Route]:
         _route(f"{run}/thumb/{{path:path}}", GET=api.thumb),
         _route("/api/compare", GET=api.compare),
         _route("/api/queue", GET=lambda request, body: jobs.waiting(), POST=api.queue),
+        _route("/api/options", GET=lambda request, body: names()),
         _route("/api/machine", GET=lambda request, body: machine(settings.runs)),
         _route("/api/browse", GET=api.browse),
         _route("/api/folders", POST=lambda request, body: prepare(body, settings)),
@@ -125,7 +127,7 @@ class _Api:
         """A sample picture made small: ?size= pixels."""
         size = whole("size", request.query_params.get("size", "256"), *SIZES)
         folder = self.jobs.runs.folder(_run(request))
-        return thumb(folder, request.path_params["path"], size, self.settings.data_dir / "cache")
+        return thumb(folder, request.path_params["path"], size, thumbs_of(self.settings))
 
     def compare(self, request: Request, body: Tree) -> Tree:
         """?ids=A,B: what differs between runs."""
@@ -151,7 +153,7 @@ class _Api:
         """?path=&kind=folder|file&ext=.safetensors,.ckpt: what lies in a folder."""
         asked = request.query_params
         endings = [ending.strip() for ending in asked.get("ext", "").split(",") if ending.strip()]
-        return browse(asked.get("path", ""), roots_of(self.settings), asked.get("kind", "folder"), endings)
+        return browse(asked.get("path", ""), self.settings.roots, asked.get("kind", "folder"), endings)
 
     async def upload(self, request: Request) -> Response:
         """Files, folders or a zip; fields name, trigger, class, repeats -> {"images", "pictures", "problems"}."""

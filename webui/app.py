@@ -15,7 +15,9 @@ __all__ = ["build", "look"]
 TITLE = """<header class="title"><h1>Likeness</h1>
 <p>Teaches Stable Diffusion a face, a character or a style.</p></header>"""
 CONSENT = """<footer class="consent">Train on people who agreed to it, and on art you may use.</footer>"""
-EMPTY = """<p class="nothing">Nothing to show yet: curves appear here once a training has made its first steps.</p>"""
+EMPTY = """<p class="lk-empty">No curves yet. From the first steps of a training on, its loss and learning rates are
+drawn here, over those of the runs before.
+<button class="lk-link" onclick="likeness.tab('Start')">The demo has some in a minute</button></p>"""
 BOARD = """<iframe class="board" src="tensorboard/" title="TensorBoard"></iframe>"""
 
 
@@ -36,6 +38,8 @@ def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
         gr.HTML(CONSENT)
         board.select(lambda: BOARD if _curves(settings) else EMPTY, outputs=frame, show_progress="hidden")
         lora.first(page)
+        for event in page.fns.values():
+            event.api_visibility = "private"  # else the page carries 1.4 MB on how programs may press its buttons
     return page
 
 

@@ -1,9 +1,9 @@
 """TensorBoard inside the page: a child process on this machine's own address, shown under our port at tensorboard/.
 
-The child reads the whole folder of runs; which of them are shown is a filter in the address (`link`), so one child is
-enough for one run or many. It starts when it is first asked for and ends with the server, however that ends, for its
-standard input is then closed. TensorBoard checks no Host header and has no login, so it answers only under a path that
-nobody else knows.
+The child reads the whole folder of runs; which of them are shown is a filter in the address (`?runFilter=`), so one
+child is enough for one run or many. It starts when it is first asked for and ends with the server, however that ends,
+for its standard input is then closed. TensorBoard checks no Host header and has no login, so it answers only under a
+path that nobody else knows.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import secrets
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import httpx
 from starlette.background import BackgroundTask
@@ -36,13 +33,6 @@ RETRY = 10.0  # seconds before a start that failed is tried again; the page of b
 HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "date", "server"}
 SECRET = {"cookie", "authorization", "referer"}
 """Headers of one hop, and those that are no business of TensorBoard's."""
-
-
-def link(runs: Sequence[str] = ()) -> str:
-    """The address of TensorBoard, relative to the page, with these runs chosen (ids are folder names); all without."""
-    # Python escapes more than JavaScript's strict patterns allow.
-    chosen = "|".join(re.sub(r"([.*+?^${}()|\[\]\\])", r"\\\1", run) for run in runs)
-    return "tensorboard/" + (f"?runFilter={quote(f'^({chosen})/', safe='')}" if runs else "")
 
 
 class Board:

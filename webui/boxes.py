@@ -11,7 +11,7 @@ from gradio.components import Component
 from trainer.config import Config
 from webui import form
 from webui.fields import FIELDS, Field, Meaning, Values
-from webui.layout import ENDINGS, FOLDER_FIELDS, LONG, WORDS
+from webui.layout import ENDINGS, FOLDER_FIELDS, LONG
 
 PLAIN = gr.InputHTMLAttributes(autocapitalize="off", autocorrect="off", spellcheck=False, autocomplete="off")
 
@@ -61,12 +61,6 @@ def help_of(shown: Field, meaning: Meaning) -> str:
     return " ".join(filter(None, (text, today, f"`{shown.key}`" if shown.key else "")))
 
 
-def choices_of(shown: Field) -> list[tuple[str, str]]:
-    """The choices of a field: what is read, and what stands for it."""
-    words = WORDS.get(shown.name, {})
-    return [(words.get(word, word), word) for word, _ in shown.choices]
-
-
 def _box(shown: Field, values: Values) -> Component:
     meaning = shown.meaning(values)
     kind = shown.kind
@@ -87,6 +81,8 @@ def _box(shown: Field, values: Values) -> Component:
     if kind == "check":
         return gr.Checkbox(**common)
     if kind == "choice":
-        return gr.Dropdown(choices_of(shown), filterable=len(shown.choices) > 9, **common)
+        return gr.Dropdown(
+            [(shown.said(word), word) for word, _ in shown.choices], filterable=len(shown.choices) > 9, **common
+        )
     lines = 4 if shown.name in LONG else 1
     return gr.Textbox(lines=lines, max_lines=12 if lines > 1 else 1, html_attributes=PLAIN, **common)

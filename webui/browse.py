@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer.data.folders import ENDINGS
 from trainer.errors import InputError
-from webui.settings import Settings
+from webui.settings import shows
 
 MOST = 5000  # entries that are listed
 COUNTING = 0.3  # seconds that may be spent on counting the pictures in folders
@@ -22,11 +22,6 @@ class Outside(InputError):
     """A place that the page may not look at."""
 
 
-def roots_of(settings: Settings) -> list[Path]:
-    """Where the page may look: what stands in the settings, with folders of models that lie in a hidden one too."""
-    return list(dict.fromkeys((*settings.roots, *settings.models, settings.data_dir, settings.runs)))
-
-
 def inside(path: str, roots: Sequence[Path], field: str = "path") -> Path:
     """The place that a path leads to, all links followed; Outside unless it lies in a root and is not hidden there."""
     try:
@@ -35,9 +30,8 @@ def inside(path: str, roots: Sequence[Path], field: str = "path") -> Path:
         raise Outside(f"{field}: {path[:200]!r} cannot be a path ({error}); choose another") from None
     if not Path(path).expanduser().is_absolute():
         raise Outside(f"{field}: {path[:200]!r} is not a whole path; choose it in the file browser")
-    for root in map(_real, roots):
-        if real.is_relative_to(root) and not any(part.startswith(".") for part in real.relative_to(root).parts):
-            return real
+    if any(shows(root, real) for root in map(_real, roots)):
+        return real
     places = ", ".join(map(str, roots))
     raise Outside(
         f"{field}: {path[:200]} is not in a folder that the page may use ({places}); choose one in these, or start the"

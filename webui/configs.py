@@ -10,7 +10,7 @@ from trainer.config import Config
 from trainer.durable import make_folder, write_aside, write_json
 from trainer.errors import InputError
 from trainer.families.detect import Detected
-from webui.browse import inside, roots_of
+from webui.browse import inside
 from webui.settings import Settings
 from webui.uploads import folder_name
 
@@ -43,7 +43,7 @@ def open_file(settings: Settings, path: str) -> tuple[Path, configio.Loaded]:
     """A settings file within the folders that the page may use, by its path."""
     if not path.strip():
         raise InputError("Configuration file: no path is given; write one, or press Open")
-    file = inside(path.strip(), roots_of(settings), "Configuration file")
+    file = inside(path.strip(), settings.roots, "Configuration file")
     return file, configio.open_config(str(file))
 
 
@@ -62,7 +62,7 @@ def keep(settings: Settings, name: str, text: str) -> Path:
 
 def save(settings: Settings, path: str, config: Config, style: str, found: Detected | None) -> tuple[Path, list[str]]:
     """Writes a config in our format or Kohya's; gives the file, and what the format cannot hold."""
-    file = inside(path.strip(), roots_of(settings), "Configuration file")
+    file = inside(path.strip(), settings.roots, "Configuration file")
     file = file if file.suffix.lower() == ".json" else file.with_name(f"{file.name}.json")
     make_folder(file.parent)
     if style == KOHYA:

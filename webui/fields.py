@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from trainer.config import Config, Kohya
 from trainer.config.parts import IsPath, label
 from trainer.configio import members
+from webui.layout import WORDS
 
 Kind = Literal["check", "choice", "text", "lines", "number", "numbers"]
 Values = Mapping[str, Any]
@@ -51,6 +52,10 @@ class Field:
     def meaning(self, values: Values) -> Meaning | None:
         """What it means beside these values; None where it has no place."""
         return self.meanings.get(variant_of(self.owner, values))
+
+    def said(self, word: str) -> str:
+        """A choice as the page calls it."""
+        return WORDS.get(self.name, {}).get(word, word)
 
     def write(self, value: Any) -> Any:
         """A value as it stands in its box."""
@@ -160,3 +165,17 @@ def _all_fields() -> dict[str, Field]:
 
 FIELDS = _all_fields()
 """Every option by its dotted name, in the schema's order."""
+
+
+def names() -> dict[str, Any]:
+    """What the page calls options and their choices: {dotted name: {"label", "kind", "choices": [[value, word]]}}."""
+    owners = {shown.owner for shown in FIELDS.values()}
+
+    def choices(shown: Field) -> list[list[Any]]:
+        if shown.kind == "check":
+            return [[True, "on"], [None if shown.name in owners else False, "off"]]
+        return [[value, shown.said(word)] for word, value in shown.choices]
+
+    return {
+        name: {"label": shown.label, "kind": shown.kind, "choices": choices(shown)} for name, shown in FIELDS.items()
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import zipfile
@@ -15,11 +16,13 @@ from trainer.data.pictures import PictureError, open_picture
 from trainer.durable import make_folder, write_aside
 from trainer.runfolder import RunFolder
 from webui.runs import Missing
+from webui.settings import Settings
 
 FOLDERS = ("checkpoints", "samples")
 FILES = ("config.json", "stdout.log")
 CHUNK = 1 << 20  # bytes
 SIZES = (32, 1024)  # pixels of a small picture's longer side
+MOST_KEPT = 500_000_000  # bytes of small pictures
 SAFE = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -65,20 +68,36 @@ def download_all(run: RunFolder) -> Response:
     return StreamingResponse(_zip(run.path.name, files), media_type="application/zip", headers=headers)
 
 
-def thumb(run: RunFolder, name: str, size: int, cache: Path) -> Response:
-    """A sample picture at most `size` pixels wide and high, made anew as WebP and kept in `cache`."""
+def thumbs_of(settings: Settings) -> Path:
+    """The folder of small pictures."""
+    return settings.data_dir / "cache" / "thumbs"
+
+
+def thumb(run: RunFolder, name: str, size: int, thumbs: Path) -> Response:
+    """A sample picture at most `size` pixels wide and high, made anew as WebP and kept in `thumbs`."""
     path = locate(run, name)
     if not path.is_relative_to(run.samples):
         raise Missing(f"{name[:200]}: only samples are shown small")
     size = min(max(size, SIZES[0]), SIZES[1])
     stamp = path.stat()
     key = hashlib.sha256(f"{path}\0{stamp.st_mtime_ns}\0{stamp.st_size}\0{size}".encode()).hexdigest()
-    small = cache / "thumbs" / key[:2] / f"{key}.webp"
+    small = thumbs / key[:2] / f"{key}.webp"
     if not small.is_file():
         make_folder(small.parent)
         write_aside(small, shrunk(path, size))
     headers = {**SAFE, "Cache-Control": "private, max-age=3600", "ETag": f'"{key[:32]}"'}
     return FileResponse(small, media_type="image/webp", headers=headers)
+
+
+def prune(thumbs: Path, most: int = MOST_KEPT) -> None:
+    """Keeps the newest small pictures, at most so many bytes of them; others are made anew when they are looked at."""
+    kept = 0
+    with contextlib.suppress(FileNotFoundError):  # another server may do the same
+        found = sorted(((path.stat(), path) for path in thumbs.glob("*/*.webp")), key=lambda one: -one[0].st_mtime_ns)
+        for stamp, path in found:
+            kept += stamp.st_size
+            if kept > most:
+                path.unlink(missing_ok=True)
 
 
 def shrunk(path: Path, size: int) -> bytes:

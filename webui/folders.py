@@ -12,7 +12,7 @@ from trainer import places
 from trainer.data.folders import MOST_REPEATS
 from trainer.durable import TEMPORARY, failed, make_folder, need_space, replace_folder, sweep
 from trainer.errors import InputError
-from webui.browse import Outside, inside, roots_of
+from webui.browse import Outside, inside
 from webui.settings import Settings
 from webui.uploads import CAPTIONS, STALE, folder_name, is_picture, whole
 
@@ -34,7 +34,7 @@ def prepare(wish: dict[str, Any], settings: Settings) -> dict[str, Any]:
         raise InputError("class: it is empty; regularisation pictures need the word for what they show")
     repeats = whole("repeats", wish.get("repeats", 10), 1, MOST_REPEATS)
     words = folder_name("trigger", " ".join(filter(None, (texts["trigger"], texts["class"]))))
-    goal = inside(texts["destination"], roots_of(settings), "destination")
+    goal = inside(texts["destination"], settings.roots, "destination")
     if any(goal.is_relative_to(code) for code in CODE):
         raise Outside(f"destination: {goal} is where Likeness itself lies; choose another folder")
 
@@ -59,7 +59,7 @@ def prepare(wish: dict[str, Any], settings: Settings) -> dict[str, Any]:
 
 def _listed(field: str, path: str, settings: Settings) -> list[Path]:
     """The pictures and captions that lie in a folder."""
-    folder = inside(path, roots_of(settings), field)
+    folder = inside(path, settings.roots, field)
     if not folder.is_dir():
         raise InputError(f"{field}: {folder} is no folder; choose the one with the pictures")
     files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".") and file.is_file()]
@@ -67,7 +67,7 @@ def _listed(field: str, path: str, settings: Settings) -> list[Path]:
     if not any(is_picture(file.name) for file in files):
         raise InputError(f"{field}: no picture lies in {folder} itself; choose the folder that holds the pictures")
     for file in files:
-        inside(str(file), roots_of(settings), field)  # a link must not bring in a file from elsewhere
+        inside(str(file), settings.roots, field)  # a link must not bring in a file from elsewhere
     return files
 
 

@@ -55,8 +55,13 @@ def write(config: Config) -> dict[str, Any]:
 
 def read(values: Values) -> Config:
     """The config that stands in the boxes; Mistakes when there is none."""
+    return check(tree_of(values), values)
+
+
+def check(tree: Mapping[str, Any], values: Values) -> Config:
+    """The config of a tree; Mistakes, with what stands in the boxes, when there is none."""
     try:
-        return Config.model_validate(tree_of(values))
+        return Config.model_validate(tree)
     except ValidationError as error:
         raise _mistakes(error.errors(), values) from None
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -16,11 +17,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer import configio
 from trainer.config import Config
 from trainer.durable import DiskError, failed, make_folder, replace_folder, write_aside
 from trainer.errors import InputError
 from trainer.runfolder import COMMANDS, RunFolder
-from webui import machine, process
+from webui import form, machine, process
 from webui.queue import Queue, Waiting
 from webui.runs import Facts, Runs, flat
 from webui.settings import Settings
@@ -28,8 +30,9 @@ from webui.settings import Settings
 TICK = 0.5  # seconds between two looks at the queue
 AT_ONCE = 2.0  # seconds in which two presses of Start with the same settings are one
 ONE_PRESS = 0.4  # seconds in which two presses of Stop are one: a double click must not end the saving
+NEVER = 0, -math.inf  # presses of Stop, and when the last was, of a run that nobody has stopped
 LONGEST_NOTE = 20_000
-CPU = -1  # the place of jobs that use no GPU, beside the numbers of GPUs
+Place = int | None  # where a job trains: the number of a GPU; None without one
 
 
 class Conflict(InputError):
@@ -82,7 +85,12 @@ class Jobs:
     def again(self, run: str, changes: Mapping[str, Any], gpu: int | None = None) -> str:
         """Queues a new run with the config of another and `changes` {dotted name: value}; gives its id."""
         self._check_gpu(gpu)
-        config = self.runs.folder(run).config(flags_of(changes))
+        before = self.runs.folder(run).config()
+        tree = before.model_dump(mode="json")
+        for flag in flags_of(changes):
+            tree = configio.overlay(tree, configio.flag_tree(flag))
+        tree = configio.absolute(tree, self.settings.data_dir)
+        config = form.check(tree, {**form.write(before), **changes})
         with self.queue.change() as waiting:
             made = self._add(config, waiting, gpu, None)
         self.advance()
@@ -132,7 +140,7 @@ class Jobs:
 
     def _stop(self, run: str, folder: RunFolder) -> str:
         """The first press saves and ends, the second terminates, the third kills."""
-        presses, last = self._stops.get(run, (0, 0.0))
+        presses, last = self._stops.get(run, NEVER)
         if time.monotonic() - last > ONE_PRESS:
             presses += 1
             self._stops[run] = presses, time.monotonic()
@@ -223,8 +231,8 @@ class Jobs:
             "state": "queued" if queued else state,
             "place": waiting.order.index(run) if queued else None,
             "at": waiting.at.get(run),
-            "gpu": waiting.gpus.get(run),
-            "stops": self._stops.get(run, (0, 0.0))[0] if state == "running" else 0,
+            "gpu": self._gpu_of(run) if state == "running" else waiting.gpus.get(run),
+            "stops": self._stops.get(run, NEVER)[0] if state == "running" else 0,
         }
 
     # The queue
@@ -274,7 +282,7 @@ class Jobs:
         if not self.queue.read().order:
             return
         with self.queue.change() as waiting:
-            free = set() if waiting.paused else self._free()
+            free: set[Place] = set() if waiting.paused else self._free()
             for run in list(waiting.order):
                 try:
                     state = self.runs.folder(run).state()
@@ -285,21 +293,18 @@ class Jobs:
                 elif not waiting.paused and waiting.at.get(run, 0) <= time.time():
                     self._begin(run, free, waiting)
 
-    def _begin(self, run: str, free: set[int], waiting: Waiting) -> None:
+    def _begin(self, run: str, free: set[Place], waiting: Waiting) -> None:
         """Starts a run if its place is free, and takes the place."""
-        if run in waiting.gpus:
-            place = waiting.gpus[run]
-        elif self._on_cpu(run):
-            place = CPU
-        else:
+        place = waiting.gpus.get(run)
+        if place is None and not self._on_cpu(run):
             roomy = sorted(machine.gpus(), key=lambda gpu: -(gpu["memory_free"] or 0))
-            place = next((gpu["index"] for gpu in roomy if gpu["index"] in free), None)
+            place = next((gpu["index"] for gpu in roomy if gpu["index"] in free), -1)  # -1: all are taken
         if place not in free:
             return
         try:
             folder = self.runs.folder(run)
             (folder.path / "exit.json").unlink(missing_ok=True)
-            child = process.start(folder, self.settings.data_dir, None if place == CPU else place)
+            child = process.start(folder, self.settings.data_dir, place)
         except (DiskError, OSError) as error:
             waiting.paused, waiting.problem = True, f"{run} could not be started: {error}"
             return
@@ -308,10 +313,14 @@ class Jobs:
         self._stops.pop(run, None)
         waiting.drop(run)
 
-    def _free(self) -> set[int]:
+    def _free(self) -> set[Place]:
         """The places where no job is: one for each GPU, and one beside them."""
-        taken = {CPU if self._on_cpu(run) else process.gpu_of(self.runs.folder(run)) for run in self._running()}
-        return {CPU, *(gpu["index"] for gpu in machine.gpus())} - taken
+        taken = {self._gpu_of(run) for run in self._running()}
+        return {None, *(gpu["index"] for gpu in machine.gpus())} - taken
+
+    def _gpu_of(self, run: str) -> Place:
+        """Where a running job trains."""
+        return None if self._on_cpu(run) else process.gpu_of(self.runs.folder(run))
 
     def _on_cpu(self, run: str) -> bool:
         return not machine.gpus() or dict(flat(self.runs.config(run))).get("train.device") == "cpu"

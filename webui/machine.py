@@ -23,7 +23,8 @@ _known: tuple[float, list[Gpu]] = (-FRESH, [])
 def gpus() -> list[Gpu]:
     """The NVIDIA GPUs that jobs may use, memory in bytes, temperature in degrees Celsius, load in percent.
 
-    Empty without such a GPU or its driver. What a GPU cannot tell is None.
+    `bf16`: whether it computes in that; a compute capability of 8.0 (RTX 30) is the first that does. What a GPU cannot
+    tell is None. Empty without such a GPU or its driver.
     """
     global _known
     with _lock:
@@ -73,10 +74,12 @@ def _ask_driver() -> list[Gpu]:
 def _gpu(nvml: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     facts: Gpu = {"index": index, "uuid": nvml.nvmlDeviceGetUUID(handle), "name": nvml.nvmlDeviceGetName(handle)}
-    facts |= dict.fromkeys(("memory_total", "memory_used", "memory_free", "temperature", "load"))
+    facts |= dict.fromkeys(("memory_total", "memory_used", "memory_free", "bf16", "temperature", "load"))
     with contextlib.suppress(nvml.NVMLError):  # each is missing on some card
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         facts |= {"memory_total": memory.total, "memory_used": memory.used, "memory_free": memory.free}
+    with contextlib.suppress(nvml.NVMLError):
+        facts["bf16"] = nvml.nvmlDeviceGetCudaComputeCapability(handle)[0] >= 8
     with contextlib.suppress(nvml.NVMLError):
         facts["temperature"] = nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
     with contextlib.suppress(nvml.NVMLError):

@@ -17,18 +17,18 @@ from typing import Any, Literal
 
 from huggingface_hub import try_to_load_from_cache
 
-from trainer.config import AdamW8bit, Config
+from trainer.config import AdamW8bit, Config, Model
 from trainer.data.folders import SHIPPED, Collection, collect
 from trainer.early import check_early
 from trainer.errors import InputError
 from trainer.families import FAMILIES
-from trainer.families.detect import Detected, detect, detect_base, settle
-from trainer.families.find import MOVED
+from trainer.families.detect import Detected, detect, settle
+from trainer.families.find import MOVED, find_base
 from trainer.memory import estimate_memory
 from trainer.plan import Plan, make_plan, split
 from webui.form import Mistakes, at_fields
 from webui.jobs import Jobs
-from webui.machine import machine
+from webui.machine import Gpu, machine
 from webui.runs import flat
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -37,8 +37,6 @@ HUB = {
     "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
 }
 """Models of the hub whose family is known before they are fetched."""
-OLD_CARDS = re.compile(r"GTX|RTX 20|TITAN|Tesla|Quadro [^R]|\b[KMPTV]\d{1,3}\b")
-"""Names of cards that came before bf16 (compute capability 8.0)."""
 TIGHT = 0.85  # share of the free memory above which an estimate may be too small
 LIKE = (
     *("model.base", "model.vae_precision", "data.resolution", "data.cache_latents", "data.cache_text"),
@@ -141,8 +139,8 @@ class Planner:
         """The pictures of a config, being opened or known."""
         data, captions = config.data, config.captions
         folders = [_folder_of(data.images, "img"), _folder_of(data.reg, "reg")]
-        options = (data.images, data.reg, data.repeats, data.background, captions.extension, captions.wildcards)
-        key = str([options, *(_stamp(folder) for folder in folders if folder)])
+        options = (data.images, data.reg, data.repeats, data.words, data.background)
+        key = str([options, captions.extension, captions.wildcards, *(_stamp(folder) for folder in folders if folder)])
         with self._lock:
             if key not in self._looks:
                 progress = [0, 0]
@@ -157,26 +155,26 @@ class Planner:
             return self._looks[key]
 
     def _memory(self, config: Config, family: str, plan: Plan) -> Memory:
-        free, place = self._free(config)
+        free, place, card = self._free(config)
         area = max(bucket.width * bucket.height for bucket in plan.buckets)
         need = sum(plan.memory.values())
         if free is None or need <= TIGHT * free:
             return Memory(need, free, place)
-        fix, fixed = smaller(config, family, area, free, place)
+        fix, fixed = smaller(config, family, area, free, card)
         return Memory(need, free, place, fix, sum(estimate_memory(fixed, family, area).values()) <= free)
 
-    def _free(self, config: Config) -> tuple[int | None, str]:
-        """Bytes that a job could have, and where; while a job of ours runs, what it will give back counts too."""
+    def _free(self, config: Config) -> tuple[int | None, str, Gpu | None]:
+        """Bytes that a job could have, where, and of which GPU; what a running job will give back counts too."""
         here = machine(self.jobs.settings.runs)
         device = config.train.device
         if here["gpus"] and device in ("auto", "cuda"):
             card = max(here["gpus"], key=lambda gpu: gpu["memory_free"] or 0)
             running = bool(self.jobs.waiting()["running"])
-            return card["memory_total" if running else "memory_free"], card["name"]
+            return card["memory_total" if running else "memory_free"], card["name"], card
         if device == "cuda":
-            return None, "the GPU"
+            return None, "the GPU", None
         apple = sys.platform == "darwin" and platform.machine() == "arm64"
-        return here["cpu"]["memory_free"], "unified memory" if apple and device != "cpu" else "main memory"
+        return here["cpu"]["memory_free"], "unified memory" if apple and device != "cpu" else "main memory", None
 
     def _rate(self, config: Config) -> float | None:
         """Steps per second of the newest run with like settings, None when there is none."""
@@ -191,16 +189,15 @@ class Planner:
 
 def base_of(config: Config) -> tuple[Detected | None, list[str]]:
     """What the base model is, as far as this machine knows, and what there is to say; the network is not asked."""
-    model = config.model
+    model, said = config.model, list[str]()
     if model.base == "pocket" or Path(model.base).expanduser().exists() or not HUB_ID.fullmatch(model.base):
-        found = detect_base(model)
-        return found, list(found.reasons)
+        return _plainly(detect(find_base(model.base, said.append, weights=False)), model)
     name = MOVED.get(model.base, model.base)
     said = [] if name == model.base else [f"{model.base} has moved: {name} is taken"]
     cached = try_to_load_from_cache(name, "model_index.json")
     if isinstance(cached, str):
-        found = settle(detect(Path(cached).parent), model)
-        return found, [*said, *found.reasons]
+        settled, more = _plainly(detect(Path(cached).parent), model)
+        return settled, [*said, *more]
     family: Any = HUB.get(name) or (model.family if model.family != "auto" else None)
     said.append("on the Hugging Face hub; it is fetched when training starts")
     if family is None:
@@ -209,9 +206,19 @@ def base_of(config: Config) -> tuple[Detected | None, list[str]]:
     return settle(Detected(family, "diffusers"), model), said
 
 
-def smaller(config: Config, family: str, area: int, free: int, place: str) -> tuple[dict[str, Any], Config]:
-    """The fewest changes, the mildest first, that bring a training below what is free; all that help if none do."""
-    steps = list(_remedies(config, place))
+def _plainly(found: Detected, model: Model) -> tuple[Detected, list[str]]:
+    """What a base model is, and what people are told of it; by which signs it was known stands in a run's log."""
+    settled = settle(found, model)
+    variant = settled.prediction == "v" or settled.zero_terminal_snr
+    return settled, settled.reasons[len(found.reasons) :] or ["as the file itself says"] * variant
+
+
+def smaller(config: Config, family: str, area: int, free: int, card: Gpu | None) -> tuple[dict[str, Any], Config]:
+    """The fewest changes, the mildest first, that bring a training below what is free; all that help if none do.
+
+    `card`: the GPU that has it, None for main memory.
+    """
+    steps = list(_remedies(config, card))
     chosen: list[dict[str, Any]] = []
 
     def need(changes: list[dict[str, Any]]) -> int:
@@ -229,14 +236,16 @@ def smaller(config: Config, family: str, area: int, free: int, place: str) -> tu
     return {name: value for step in chosen for name, value in step.items()}, _with(config, chosen)
 
 
-def _remedies(config: Config, place: str) -> Iterator[dict[str, Any]]:
+def _remedies(config: Config, card: Gpu | None) -> Iterator[dict[str, Any]]:
     """What takes less memory, from what costs nothing to what costs most."""
     train, data = config.train, config.data
+    if train.attention == "none":
+        yield {"train.attention": "sdpa"}
     if not data.cache_latents and data.crop == "center" and not data.color_aug:
         yield {"data.cache_latents": True}
     if train.precision == "no":
-        yield {"train.precision": "fp16" if OLD_CARDS.search(place) else "bf16"}
-    if "memory" not in place and config.optimizer.type == "adamw":
+        yield {"train.precision": "bf16" if card is None or card["bf16"] else "fp16"}
+    if card and config.optimizer.type == "adamw":
         yield {"optimizer.type": "adamw8bit"}
     texts = (config.rates.text_encoder, config.rates.text_encoder_2)
     if not data.cache_text and not config.captions.vary and not any(texts):

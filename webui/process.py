@@ -15,6 +15,7 @@ import psutil
 from trainer.durable import failed, read_json, write_json
 from trainer.launcher import child_env
 from trainer.runfolder import RunFolder, identity
+from webui import machine
 
 # -P: a torch.py or trainer/ that lies among someone's pictures is not imported.
 ENGINE = [sys.executable, "-P", "-m", "trainer"]
@@ -73,13 +74,13 @@ def kill(run: RunFolder) -> None:
                     process.kill()
 
 
-def gpu_of(run: RunFolder) -> int:
-    """The GPU that a running engine has been given; 0, the engine's own choice, when it was given none."""
-    try:
-        text = psutil.Process(read_json(run.path / "pid.json")["pid"]).environ().get("CUDA_VISIBLE_DEVICES", "0")
-        return int(text.partition(",")[0])
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return 0
+def gpu_of(run: RunFolder) -> int | None:
+    """The GPU that a running engine has been given; the first, the engine's own choice, when it was given none."""
+    given: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, psutil.Error):  # ended, or someone else's
+        given = psutil.Process(read_json(run.path / "pid.json")["pid"]).environ()
+    seen = machine.visible(machine.gpus(), given)
+    return seen[0]["index"] if seen else None
 
 
 def note_end(run: RunFolder, code: int) -> None:

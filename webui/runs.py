@@ -14,6 +14,8 @@ from urllib.parse import quote
 from trainer.durable import read_json
 from trainer.errors import InputError
 from trainer.runfolder import Event, RunFolder
+from webui.fields import FIELDS
+from webui.form import in_words
 
 Facts = dict[str, Any]
 TAIL = 1 << 14  # bytes at the end of the events in which the newest step is looked for, and the start at the beginning
@@ -103,7 +105,7 @@ class Runs:
         plan = story.last("start")
         return {
             **self.line(run),
-            "config": _config(folder),
+            "settings": dict(flat(_config(folder))),
             "plan": {name: value for name, value in plan.items() if name not in ("kind", "time", "step")},
             "checkpoints": [
                 {**link(folder, str(event.get("file"))), "step": event.get("step"), "epoch": event.get("epoch")}
@@ -212,12 +214,15 @@ def link(folder: RunFolder, file: str) -> Facts:
 
 
 def flat(tree: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every leaf."""
+    """Dotted name and value of every option; of a part that could be off, and is not, True besides."""
     for name, value in tree.items():
+        dotted = f"{prefix}{name}"
         if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
+            if dotted in FIELDS:
+                yield dotted, True
+            yield from flat(value, f"{dotted}.")
         else:
-            yield f"{prefix}{name}", value
+            yield dotted, value
 
 
 def _line(folder: RunFolder) -> Facts:
@@ -292,8 +297,7 @@ def _error(folder: RunFolder, story: Story) -> Facts | None:
     """Why a run failed; for one that could not say it, what its exit code says."""
     state = folder.state()
     if state == "error":
-        event = story.last("error")
-        return {"text": str(event.get("text") or ""), "remedy": str(event.get("remedy") or "")}
+        return _told(story.last("error"))
     if state != "interrupted":
         return None
     try:
@@ -305,8 +309,16 @@ def _error(folder: RunFolder, story: Story) -> Facts | None:
         }
     if code in (-9, 137):
         remedy = "If nobody did, this machine's memory was full: lower train.batch or data.resolution, then Resume"
-        return {"text": "The engine was killed (signal 9)", "remedy": remedy}
+        return {"text": "The engine was killed (signal 9)", "remedy": in_words(remedy)}
     return {"text": f"The engine ended with exit code {code}", "remedy": "The last lines of its log say why"}
+
+
+def _told(event: Event) -> Facts:
+    """Cause and remedy, in the words of the page; what a person can mend has its remedy in its last words."""
+    text, remedy = (in_words(str(event.get(name) or "")) for name in ("text", "remedy"))
+    if not remedy and "\n" not in text:
+        text, _, remedy = text.partition("; ")
+    return {"text": text, "remedy": remedy[:1].upper() + remedy[1:]}
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import gc
 import http.client
 import logging
 import os
@@ -17,8 +18,10 @@ import sys
 import threading
 import traceback
 import webbrowser
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -37,13 +40,22 @@ if TYPE_CHECKING:  # imported late: each costs the waiting page its second
 Build = Callable[[Settings], "FastAPI"]
 
 
-def serve(settings: Settings, build: Build | None = None) -> int:
+def build_page(settings: Settings) -> FastAPI:
+    """The page itself, whose import takes seconds."""
+    gc.disable()  # what is imported stays: to look through it for rubbish, again and again, took a tenth of the time
+    try:
+        from webui.wiring import build
+
+        return build(settings)
+    finally:
+        gc.enable()
+
+
+def serve(settings: Settings, build: Build = build_page) -> int:
     """Serves until a signal ends it. The exit code: 1 when the page could not be built, 130 after Ctrl-C.
 
     `build` makes the page; it runs in a thread, and may raise InputError. Raises InputError when the port is taken.
     """
-    if build is None:
-        from webui.wiring import build
     bound = listen(settings)
     settings = dataclasses.replace(settings, port=bound.getsockname()[1])
     prepare(settings)
@@ -138,6 +150,29 @@ def prepare(settings: Settings) -> None:
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(temporary)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    if not any(isinstance(finder, NoStubs) for finder in sys.meta_path):
+        sys.meta_path.insert(0, NoStubs())
+
+
+class NoStubs(MetaPathFinder):
+    """Keeps Gradio from writing hints for editors beside its own files: they take it half of its import."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Gradio's own module, with an empty hand where it would write."""
+        spec = PathFinder.find_spec(name, path, target) if name == "gradio.component_meta" else None
+        if spec and spec.origin:
+            spec.loader = _Stubless(name, spec.origin)
+        return spec
+
+
+class _Stubless(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        vars(module)["create_or_modify_pyi"] = _nothing
+
+
+def _nothing(*_: object) -> None:
+    """In place of what writes."""
 
 
 def addresses(settings: Settings) -> list[str]:

@@ -44,7 +44,7 @@ class Settings:
     data_dir: Path
     runs: Path
     models: tuple[Path, ...]
-    roots: tuple[Path, ...]  # folders that the file browser may show
+    roots: tuple[Path, ...]  # folders that the page may look into, with all in them that is not hidden
     root_path: str = ""  # what stands before our paths: "" or "/one/two"
     allowed_hosts: tuple[str, ...] = ()  # names besides this machine's own: "name", "name:port" or "*.name"
     token: str | None = None
@@ -171,10 +171,15 @@ def _root_path(path: str) -> str:
         raise InputError(f"--root-path {path}: must look like /likeness, of letters, digits and . _ ~ -") from None
 
 
+def shows(root: Path, path: Path) -> bool:
+    """Whether a place lies in a folder, or is it, and nothing on the way there is hidden."""
+    return path.is_relative_to(root) and not any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
 def _outermost(folders: Sequence[Path]) -> tuple[Path, ...]:
-    """The folders that lie in none of the others; the whole disk is not a folder to offer."""
-    real = [path.resolve() for path in folders if path.resolve() != Path(path.resolve().anchor)]
-    return tuple(dict.fromkeys(path for path in real if not any(other in path.parents for other in real)))
+    """The folders, less those that another one shows; the whole disk is not a folder to offer."""
+    real = dict.fromkeys(path.resolve() for path in folders if path.resolve() != Path(path.resolve().anchor))
+    return tuple(path for path in real if not any(shows(other, path) for other in real if other != path))
 
 
 def _check_outside(chosen: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
@@ -24,10 +25,11 @@ PLAIN_SITE: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url"
 
 def build(settings: Settings) -> FastAPI:
     """The page itself."""
-    from webui import api, app
+    from webui import api, app, files
     from webui.jobs import Jobs
 
     jobs = Jobs(settings)
+    threading.Thread(target=files.prune, args=(files.thumbs_of(settings),), daemon=True).start()
     return compose(settings, app.build(settings, jobs), api.routes(settings, jobs), app.look(), jobs.close)
 
 

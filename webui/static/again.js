@@ -1,33 +1,32 @@
 // The dialog that makes a new run from another one's settings, with changes.
-import { ask, button, h, newId, press, runPath, say } from './tools.js'
-import { flat, shown } from './job.js'
+import { ask, button, h, newId, press, runPath } from './tools.js'
+import { meant, names, shown } from './settings.js'
 
-const MAIN = {
-  'output.name': 'Model output name', 'train.epochs': 'Epoch', 'train.batch': 'Train batch size', 'optimizer.lr': 'Learning rate',
-  'network.rank': 'Network Rank (Dimension)', 'network.alpha': 'Network Alpha', 'data.resolution': 'Max Resolution', seed: 'Seed',
-}
+const MAIN = ['output.name', 'train.epochs', 'train.batch', 'optimizer.lr', 'network.rank', 'network.alpha', 'data.resolution', 'seed']
 
 // Resolves with the id of the new run, or with null when it was closed.
 export async function duplicate(line) {
-  const { config } = await ask(runPath(line.id))
-  const values = new Map(flat(config))
-  const fields = Object.entries(MAIN).filter(([name]) => values.has(name)).map(([name, label]) => ({ name, label, old: shown(values.get(name)) }))
+  const [{ settings }, known] = await Promise.all([ask(runPath(line.id)), names()])
+  const old = name => shown(known, name, settings[name])
+  const fields = MAIN.filter(name => name in settings).map(name => ({ name, label: known[name].label, old: old(name) }))
+  const named = text => Object.keys(known).find(name => known[name].label.toLowerCase() === text.trim().toLowerCase()) ?? text.trim()
   const others = newId()
   const more = h('div', { class: 'lk-more' })
   const addMore = () => {
     const name = h('input', { class: 'lk-input', list: others, placeholder: 'another setting', 'aria-label': 'Another setting' })
     const value = h('input', { class: 'lk-input', placeholder: 'value', 'aria-label': 'Its value' })
     name.addEventListener('change', () => {
-      value.placeholder = values.has(name.value) ? `now ${shown(values.get(name.value))}` : 'value'
+      const words = known[named(name.value)]?.choices.map(([, word]) => word).join(', ')
+      value.placeholder = [named(name.value) in settings ? `now ${old(named(name.value))}` : 'value', words].filter(Boolean).join('; ')
     })
     more.append(h('div', { class: 'lk-row' }, name, value))
     name.focus()
   }
   return new Promise(resolve => {
-    const told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    const told = h('div', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
     const tell = words => {
       told.hidden = !words
-      say(told, words)
+      told.replaceChildren(...words.split('\n').map(line => h('div', {}, line)))
     }
     let made = null
     const start = async () => {
@@ -36,10 +35,10 @@ export async function duplicate(line) {
     }
     const changes = () => {
       const set = {}
-      for (const field of fields) if (field.input.value !== field.old) set[field.name] = valueOf(field.input.value)
+      for (const field of fields) if (field.input.value !== field.old) set[field.name] = meant(known, field.name, field.input.value)
       for (const row of more.children) {
         const [name, value] = row.children
-        if (name.value.trim()) set[name.value.trim()] = valueOf(value.value)
+        if (name.value.trim()) set[named(name.value)] = meant(known, named(name.value), value.value)
       }
       return set
     }
@@ -52,20 +51,10 @@ export async function duplicate(line) {
         field.input = h('input', { id, class: 'lk-input', value: field.old })
         return h('div', {}, h('label', { for: id }, field.label), field.input)
       })),
-      h('datalist', { id: others }, [...values.keys()].map(name => h('option', { value: name }))),
+      h('datalist', { id: others }, Object.entries(known).map(([name, { label }]) => h('option', { value: label, label: name }))),
       more, button('Change another setting', addMore, { class: 'lk-button lk-small' }), told,
       h('div', { class: 'lk-row lk-end' }, button('Close', () => dialog.close(), { class: 'lk-button' }), send))
     document.body.append(dialog)
     dialog.showModal()
   })
-}
-
-// What was typed: JSON where it is JSON (a number, true, [512, 768]), nothing for "–", else a text.
-function valueOf(text) {
-  if (text.trim() === '' || text === '–') return null
-  try {
-    return JSON.parse(text)
-  } catch {
-    return text
-  }
 }

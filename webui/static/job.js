@@ -4,14 +4,14 @@ import { Live, poll, refresh, watch } from './live.js'
 import {
   STATES, address, ask, button, bytes, clock, count, duration, filePath, h, has, inShort, loss, number, press, runPath, say, speed,
 } from './tools.js'
-import './chart.js'
+import { names, shown, title } from './settings.js'
+import { PARTS } from './chart.js'
 import './log.js'
 import './samples.js'
 
 const FACTS = {
   step: 'Step', epoch: 'Epoch', rate: 'Speed', left: 'Time left', loss: 'Loss now', average: 'Loss, average', lr: 'Learning rate', device: 'Memory',
 }
-const PARTS = { unet: 'UNet', text_encoder: 'text encoder', text_encoder_2: 'text encoder 2' }
 const WHAT_STOP_DOES = [
   'Stop finishes the step, saves and ends. A second press ends it at once, without saving; a third kills it.',
   'Stopping: it finishes the step and saves. Press again to end it at once; what was learned since the last save is lost then.',
@@ -41,6 +41,7 @@ class Job extends Live {
 
   // Which run is shown, when none was named; and a choice among those that are under way.
   choose(lines, error) {
+    this.dataset.known = '' // panel.css shows what stands below it
     if (!lines) return this.told(error)
     const active = lines.filter(line => line.state === 'running' || line.state === 'queued')
     if (!this.getAttribute('run')) {
@@ -68,7 +69,8 @@ class Job extends Live {
     if (run === this.run) return
     this.unwatch?.()
     this.run = run
-    this.detail = this.machine = this.detailOf = null
+    this.line = this.detailOf = null
+    say(this.facts.device.previousElementSibling, FACTS.device)
     this.told(null)
     this.unwatch = run ? watch(run, (stream, what, anew) => this.heard(stream, what, anew)) : null
   }
@@ -124,7 +126,7 @@ class Job extends Live {
       h('div', { class: 'lk-progress' }, this.bar, this.percent),
       h('dl', { class: 'lk-facts' }, Object.entries(FACTS).map(([name, title]) => h('div', {}, h('dt', {}, title), this.facts[name]))),
       this.trouble, this.warnings, this.buttons, this.refusal, this.hint,
-      h('h4', {}, 'Loss'), this.chart, this.samplesHead, this.samples,
+      this.chart, this.samplesHead, this.samples,
       h('h4', {}, 'Files'), this.files,
       h('details', { class: 'lk-fold', open: true }, h('summary', {}, 'Log'), this.log), this.settings)
     const settle = () => this.body.parentNode === this || this.append(this.none, this.body)
@@ -157,6 +159,7 @@ class Job extends Live {
     tell('lr', rates(progress.lr))
     if (!this.machine || state !== 'running') tell('device', has(progress.memory) ? `${bytes(progress.memory)} at most` : '–')
     this.line = line
+    this.measure(this.machine)
     this.choices(line, state)
     this.explain(line, story)
     this.listFiles(line)
@@ -203,7 +206,7 @@ class Job extends Live {
       this.detailOf = moment
       this.trouble.replaceChildren()
       ask(runPath(line.id)).then(detail => this.trouble.replaceChildren(...(detail.error
-        ? [h('b', {}, detail.error.text), h('p', {}, detail.error.remedy)] : [])), error => this.told(error))
+        ? [h('b', {}, detail.error.text), detail.error.remedy && h('p', {}, detail.error.remedy)].filter(Boolean) : [])), error => this.told(error))
     }
     const warnings = [...story.warnings]
     this.warnings.hidden = !warnings.length
@@ -242,21 +245,23 @@ class Job extends Live {
       h('a', { class: 'lk-button', href: address(runPath(line.id, '/zip')), download: true }, 'Download all as a zip'))
   }
 
-  measure({ gpus, cpu }) {
-    if (!this.line || this.line.state !== 'running') return
-    this.machine = true
-    const gpu = gpus.find(each => each.index === this.line.gpu) || gpus.reduce((a, b) => a && a.memory_used >= b.memory_used ? a : b, null)
+  // Where the run trains, as the machine was last heard to be.
+  measure(machine) {
+    this.machine = machine
+    if (!machine || this.line?.state !== 'running') return
+    const { gpus, cpu } = machine
+    const gpu = gpus.find(each => each.index === this.line.gpu)
     const used = has(this.line.progress.memory) ? `, this run ${bytes(this.line.progress.memory)}` : ''
     const words = gpu ? [`${bytes(gpu.memory_used)} of ${bytes(gpu.memory_total)}`, has(gpu.temperature) && `${gpu.temperature} °C`, has(gpu.load) && `${gpu.load} % busy`]
       : [`${bytes(cpu.memory_total - cpu.memory_free)} of ${bytes(cpu.memory_total)}${used}`, `CPU ${Math.round(cpu.load)} %`]
     say(this.facts.device, words.filter(Boolean).join(' · '))
-    say(this.facts.device.previousElementSibling, gpu ? `GPU memory (${gpu.name.replace('NVIDIA ', '')})` : 'Memory')
+    say(this.facts.device.previousElementSibling, gpu ? `${gpus.length > 1 ? `GPU ${gpu.index}` : 'GPU'} memory (${gpu.name.replace('NVIDIA ', '')})` : 'Memory')
   }
 
   async showSettings() {
-    const { config } = await ask(runPath(this.run)).catch(error => (this.told(error), { config: {} }))
+    const [{ settings }, known] = await Promise.all([ask(runPath(this.run)), names()]).catch(error => (this.told(error), [{ settings: {} }, {}]))
     this.settings.lastChild.replaceChildren(h('table', { class: 'lk-table' }, h('tbody', {},
-      flat(config).map(([name, value]) => h('tr', {}, h('th', { scope: 'row' }, name), h('td', {}, shown(value)))))))
+      Object.entries(settings).map(([name, value]) => h('tr', {}, title(known, name), h('td', {}, shown(known, name, value)))))))
   }
 }
 
@@ -273,16 +278,9 @@ function sentence(line, state, story) {
 }
 
 function rates(lr) {
-  const values = Object.entries(lr || {}).filter(([, value]) => has(value))
+  const values = Object.keys(PARTS).map(part => [part, lr?.[part]]).filter(([, value]) => has(value))
   if (new Set(values.map(([, value]) => value)).size === 1) return number(values[0][1])
-  return values.map(([part, value]) => `${PARTS[part] || part} ${number(value)}`).join(', ') || '–'
-}
-
-export const shown = value => value === null || value === undefined || value === '' ? '–' : typeof value === 'string' ? value : JSON.stringify(value)
-
-export function flat(tree, before = '') {
-  return Object.entries(tree).flatMap(([name, value]) => value && typeof value === 'object' && !Array.isArray(value)
-    ? flat(value, `${before}${name}.`) : [[before + name, value]])
+  return values.map(([part, value]) => `${PARTS[part]} ${number(value)}`).join('\n') || '–'
 }
 
 customElements.define('likeness-job', Job)

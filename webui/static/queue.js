@@ -43,7 +43,8 @@ class Queue extends Live {
 
   running(line) {
     const { progress } = line
-    const left = has(progress.left_s) ? `${duration(progress.left_s)} left` : 'getting ready'
+    const gpu = this.known.gpus.length > 1 && has(line.gpu) ? `GPU ${line.gpu}, ` : ''
+    const left = gpu + (has(progress.left_s) ? `${duration(progress.left_s)} left` : 'getting ready')
     return h('li', { class: 'lk-item' }, pill('running'), this.title(line),
       h('progress', { class: 'lk-bar', max: 1, value: progress.steps ? progress.step / progress.steps : 0, 'aria-label': `Progress of ${line.name}` }), h('span', { class: 'lk-soft' }, left))
   }
@@ -96,7 +97,17 @@ class Queue extends Live {
     }
     const field = h('input', {
       type: 'datetime-local', class: 'lk-input', 'aria-label': `Start ${line.name} at`, min: local(Date.now() / 1000), hidden: true,
-      onchange: () => field.value && (field.blur(), this.post({ id: line.id, at: new Date(field.value).getTime() / 1000 })),
+      onchange: () => {
+        if (!field.value || !field.reportValidity()) return
+        const at = new Date(field.value).getTime() / 1000
+        field.blur()
+        this.post({ id: line.id, at })
+      },
+      onkeydown: event => event.key === 'Escape' && field.blur(),
+      onblur: () => { // not chosen after all
+        set.hidden = false
+        field.hidden = true
+      },
     })
     const set = button('Start at …', () => {
       set.hidden = true
@@ -111,7 +122,7 @@ class Queue extends Live {
     const { gpus } = this.known
     if (gpus.length < 2) return null
     const choice = h('select', {
-      class: 'lk-select', 'aria-label': `GPU of ${line.name}`,
+      class: 'lk-select lk-small', 'aria-label': `GPU of ${line.name}`,
       onchange: () => {
         const gpu = choice.value === '' ? null : +choice.value
         choice.blur()

@@ -38,7 +38,7 @@ class Runs extends Live {
       this.empty)
     this.view = h('section', { hidden: true })
     this.addEventListener('likeness-open', event => this.open(event.detail))
-    this.addEventListener('likeness-again', event => this.again(event.detail))
+    this.addEventListener('likeness-again', event => this.again(event.detail).catch(error => this.tell(error.message)))
     this.append(this.lost, this.list, this.view)
   }
 

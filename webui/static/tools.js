@@ -25,6 +25,9 @@ function fault(words, status) {
 export const runPath = (run, rest = '') => `api/runs/${encodeURIComponent(run)}${rest}`
 export const filePath = (run, file, kind = 'file') => runPath(run, `/${kind}/`) + file.split('/').map(encodeURIComponent).join('/')
 
+// TensorBoard with some runs chosen: it filters them by a pattern of names.
+export const boardPath = runs => `tensorboard/?runFilter=${encodeURIComponent(`^(${runs.map(run => run.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|')})/`)}`
+
 // A node: h('button', { class: 'x', onclick: f, disabled: true }, 'text', node, [nodes]).
 export function h(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children)

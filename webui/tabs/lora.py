@@ -46,7 +46,7 @@ class LoraTab:
         self.plan = gr.HTML(elem_id="plan", render=False)
         self.family = gr.HTML(elem_id="family", render=False)
         self.said = gr.HTML(elem_id="said", render=False)
-        self.panel = gr.HTML("<likeness-job></likeness-job>", elem_id="job", render=False)
+        self.panel = gr.HTML("<likeness-job></likeness-job>", elem_id="job", render=False, apply_default_css=False)
         self.run = gr.State(None, render=False)
         self.shown = (self.wire, self.plan, self.family, self.said)
 
@@ -147,13 +147,11 @@ class LoraTab:
             )  # fmt: skip
 
         def tie_choice(box: gr.Dropdown, work: Callable[[Sheet, str | None], None]) -> None:
-            def answer(data: Data) -> Data:
-                def choose(sheet: Sheet) -> None:
-                    work(sheet, data[box])
+            def answer(data: Data, chosen: gr.SelectData) -> Data:
+                return self.answer(data, lambda sheet: work(sheet, chosen.value))
 
-                return self.answer(data, choose)
-
-            box.input(answer, everything | {box}, outputs, show_progress="hidden", concurrency_id="fill")
+            # Not `input`, which Gradio tells of twice: the second could undo what is pressed meanwhile.
+            box.select(answer, everything, outputs, show_progress="hidden", concurrency_id="fill")
 
         def asked(data: Data, event: gr.EventData) -> Data:
             return self.answer(data, partial(desk.asked, ask=dict(event._data or {})))
@@ -207,11 +205,12 @@ class LoraTab:
         if sheet.path != (data.get(self.path) or ""):
             told[self.path] = sheet.path
         if sheet.run != data.get(self.run):
-            told |= {self.run: sheet.run, self.panel: _panel(sheet.run)}
+            told |= {self.run: sheet.run, self.panel: panel_of(sheet.run)}
         return told
 
 
-def _panel(run: str | None) -> str:
+def panel_of(run: str | None) -> str:
+    """The element that shows a run; without one, what trains now."""
     return f'<likeness-job run="{escape(run)}"></likeness-job>' if run else "<likeness-job></likeness-job>"
 
 

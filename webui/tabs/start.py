@@ -11,24 +11,19 @@ from typing import Any
 
 import gradio as gr
 
-from trainer import advice, configio
-from trainer.config import Config
+from trainer import configio
 from trainer.data.folders import SHIPPED
 from trainer.errors import InputError
-from webui import machine
-from webui.browse import REPEATS, count_pictures
-from webui.folders import prepare
 from webui.form import at_fields
 from webui.jobs import Jobs
+from webui.own import SD15, advised, named
 from webui.planline import mistakes_html, plan_html
-from webui.planning import OLD_CARDS, Outlook, base_of
+from webui.planning import Outlook
 from webui.settings import Settings
-from webui.tabs.lora import LoraTab, picks
+from webui.tabs.lora import LoraTab, panel_of, picks
 
 STRIP = 8  # demo pictures that are shown
-SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PATIENCE = 0.5  # seconds between two words about pictures that are being opened
-CAPTIONS_READ = 2**16  # characters of a caption in which the trigger word is looked for
 EMPTY = '<p class="lk-soft">Choose your pictures, and the settings for them are told here.</p>'
 ASIDE = '<likeness-job only="active"></likeness-job>'
 OPEN = """async () => {
@@ -64,7 +59,7 @@ def build(settings: Settings, jobs: Jobs, form: LoraTab) -> None:
 
     def start_demo() -> str:
         try:
-            return _panel(jobs.start(configio.load("demo")))
+            return panel_of(jobs.start(configio.load("demo")))
         except InputError as error:
             raise gr.Error(str(error), duration=None, print_exception=False) from None
 
@@ -83,7 +78,7 @@ class _Own:
         )
         with gr.Row():
             self.trigger = gr.Textbox(
-                label="Trigger word", info="A word that is none, such as zk9.", max_lines=1, elem_id="start-trigger"
+                label="Trigger word", info="A made-up word, such as zk9.", max_lines=1, elem_id="start-trigger"
             )
             self.kind = gr.Textbox(
                 label="Class word", info="What it is: woman, dog, style.", max_lines=1, elem_id="start-class"
@@ -121,7 +116,7 @@ class _Own:
 
         def fill(data: Mapping[Any, Any]) -> dict[Any, Any]:
             try:
-                config = self.config(*(data[box] for box in asked))[0]
+                config = advised(self.settings, *(data[box] for box in asked))[0]
             except InputError as error:
                 return {self.plan: _refusal(error)}
             told = ["These are the settings for your pictures; change what you like."]
@@ -136,7 +131,7 @@ class _Own:
             yield EMPTY
             return
         try:
-            config, reasons = self.config(images, trigger, kind, base)
+            config, reasons = advised(self.settings, images, trigger, kind, base)
         except InputError as error:
             yield _refusal(error)
             return
@@ -150,74 +145,14 @@ class _Own:
         """Starts the training, or says why not."""
         try:
             if not trigger.strip():
-                raise InputError("Trigger word: it is empty; give a word that is none, such as zk9")
-            config, reasons = self.config(self.named(images, trigger, kind), trigger, kind, base)
+                raise InputError("Trigger word: it is empty; give a word that means nothing yet, such as zk9")
+            config, reasons = advised(self.settings, named(self.settings, images, trigger, kind), trigger, kind, base)
             outlook = self.form.desk.planner.outlook(config, math.inf)
             if outlook.mistakes:
                 return _told(outlook, reasons), gr.skip()
-            return _told(outlook, reasons), _panel(self.jobs.start(config))
+            return _told(outlook, reasons), panel_of(self.jobs.start(config))
         except InputError as error:
             return _refusal(error), gr.skip()
-
-    def config(self, images: str, trigger: str, kind: str, base: str) -> tuple[Config, tuple[str, ...]]:
-        """The config that is advised, and why; InputError when nothing can be."""
-        if not images.strip():
-            raise InputError("Pictures: there are none yet; drop them above, or choose a folder")
-        folder, trigger, kind = Path(images.strip()).expanduser(), trigger.strip(), kind.strip()
-        pictures = count_pictures(folder)
-        if not pictures:
-            raise InputError(f"Pictures: there are none in {folder}; choose the folder that holds them")
-        found, said = base_of(Config.model_validate({"model": {"base": base or SD15}}))
-        if found is None:
-            raise InputError(f"Base model: {'; '.join(said)}; or choose another")
-        advised = advice.advise(pictures, found.family, base or SD15, _card(), uses_of(folder), trigger, kind)
-        tree = {
-            "data": {"images": str(folder)},
-            "captions": {"prefix": prefix_for(folder, trigger, kind)},
-            "output": {"name": trigger or "my_lora", "comment": trigger},
-        }
-        whole = configio.overlay(Config().model_dump(mode="json"), configio.overlay(advised.settings, tree))
-        of_hub = [] if said == found.reasons else said  # by what signs a file was known is no reason for a setting
-        return configio.check(configio.absolute(whole, self.settings.data_dir), "advice"), (*advised.reasons, *of_hub)
-
-    def named(self, images: str, trigger: str, kind: str) -> str:
-        """The image folder; of uploaded pictures that were given other words before, a copy with these."""
-        folder = Path(images.strip()).expanduser()
-        words = " ".join(filter(None, (trigger.strip(), kind.strip())))
-        inside = [place for place in folder.iterdir() if place.is_dir()] if folder.is_dir() else []
-        ours = folder.resolve().is_relative_to((self.settings.data_dir / "uploads").resolve())
-        if not ours or len(inside) != 1 or inside[0].name == f"1_{words}":
-            return images
-        goal = folder.parent.with_name(f"{folder.parent.name} as {words}")
-        wish = {"trigger": trigger, "class": kind, "repeats": 1, "images": str(inside[0]), "destination": str(goal)}
-        return str(prepare(wish, self.settings)["images"])
-
-
-def uses_of(folder: Path) -> int | None:
-    """Uses of pictures in an epoch where folders say how often; None where pictures lie in the folder itself."""
-    inside = [place for place in folder.iterdir() if place.is_dir() and REPEATS.match(place.name)]
-    return sum(int(place.name.split("_")[0]) * count_pictures(place, deep=False) for place in inside) or None
-
-
-def prefix_for(folder: Path, trigger: str, kind: str) -> str:
-    """What must stand before captions so that each has the trigger word, for pictures in the folder itself.
-
-    Folders named `<repeats>_<words>` bring the words themselves.
-    """
-    if uses_of(folder):
-        return ""
-    captions = [path.read_text("utf-8", "replace")[:CAPTIONS_READ] for path in sorted(folder.glob("*.txt"))]
-    if not captions:
-        return " ".join(filter(None, (trigger, kind)))
-    return "" if not trigger or all(trigger in caption for caption in captions) else f"{trigger},"
-
-
-def _card() -> advice.Card | None:
-    """The GPU with most memory."""
-    largest = max(machine.gpus(), key=lambda gpu: gpu["memory_total"] or 0, default=None)
-    if largest is None or not largest["memory_total"]:
-        return None
-    return advice.Card(largest["memory_total"], not OLD_CARDS.search(largest["name"]))
 
 
 # What is shown
@@ -246,7 +181,3 @@ def _told(outlook: Outlook, reasons: tuple[str, ...]) -> str:
 
 def _refusal(error: InputError) -> str:
     return mistakes_html(at_fields(error))
-
-
-def _panel(run: str) -> str:
-    return f'<likeness-job run="{escape(run)}"></likeness-job>'
