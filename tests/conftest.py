@@ -13,13 +13,18 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.pictures import draw_folder
 from tests.tiny import tiny_sd15, tiny_sdxl
 from trainer.config import Config
-from trainer.configio import overlay
 from trainer.runfolder import RunFolder
 from trainer.train import run
+from trainer.tree import overlay
+
+# The same verdict each time, on busy machines too; `pytest --hypothesis-profile=default` searches for new cases.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 Tree = dict[str, Any]
 Train = Callable[..., RunFolder]

@@ -9,9 +9,9 @@ import pytest
 from tests.pictures import draw_folder
 from trainer.advice import SPARE, Advice, Card, advise
 from trainer.config import Captions, Config, Data
-from trainer.configio import overlay
 from trainer.data.folders import Collection, collect
 from trainer.plan import Plan, make_plan
+from trainer.tree import overlay
 
 GB = 2**30
 CARDS = {

@@ -13,9 +13,9 @@ from tests.conftest import Tree
 from tests.pictures import draw_folder
 from trainer.__main__ import main
 from trainer.config import Config
-from trainer.configio import overlay
 from trainer.data import folders
 from trainer.runfolder import RunFolder
+from trainer.tree import overlay
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from trainer import configio, places
 from trainer.config import Config, Cosine, Lion, Lora, Polynomial
-from trainer.configio import ConfigError
 from trainer.data.folders import FolderError, collect
+from trainer.tree import ConfigError, leaves, overlay
 
 NAMES = Path(__file__).parent / "golden" / "options.txt"
 
@@ -27,11 +27,11 @@ def write(folder: Path, tree: Any) -> str:
 
 def test_names_of_options_are_public() -> None:
     """A name that users have in their files may come, but not go."""
-    assert set(NAMES.read_text().split()) <= {name for name, _ in configio.leaves()}
+    assert set(NAMES.read_text().split()) <= {name for name, _ in leaves()}
 
 
 def test_every_option_has_help() -> None:
-    silent = [name for name, help_text in configio.leaves() if not help_text.endswith(".")]
+    silent = [name for name, help_text in leaves() if not help_text.endswith(".")]
     assert not [name for name in silent if not name.endswith(".type")]
 
 
@@ -169,7 +169,7 @@ def test_old_versions_are_brought_up_to_date(monkeypatch: pytest.MonkeyPatch) ->
 
 @given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.dictionaries(st.sampled_from("abc"), st.integers())))
 def test_overlay_keeps_what_is_above(above: dict[str, Any]) -> None:
-    merged = configio.overlay({"a": 1, "b": {"c": 2}}, above)
+    merged = overlay({"a": 1, "b": {"c": 2}}, above)
     for name, value in above.items():
         assert merged[name] == value or value.items() <= merged[name].items()
 

@@ -13,9 +13,9 @@ from tests.pictures import draw_folder
 from trainer import configio
 from trainer.__main__ import main
 from trainer.config import Config
-from trainer.configio import ConfigError
 from trainer.data.folders import collect
 from trainer.dataset_toml import read_dataset
+from trainer.tree import ConfigError
 
 WHOLE = """
 [general]

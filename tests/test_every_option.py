@@ -14,8 +14,8 @@ from tests.conftest import Train, Tree
 from tests.pictures import draw_folder
 from tests.test_train import start, weights
 from tests.tiny import tiny_file
-from trainer.configio import leaves, overlay
 from trainer.networks.lora import LoraNetwork
+from trainer.tree import leaves, overlay
 
 LOOSE = {"data": {"cache_latents": False}}
 PERTURBED = {"objective": {"perturbation": 0.1}}

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from trainer import configio
 from trainer.config import Adafactor, AdafactorSchedule, AdamW, Config, Data, Lora, Sample, Save, Train, Validation
 from trainer.errors import InputError
+from trainer.tree import fields, leaves, overlay
 from webui import form
 from webui.fields import FIELDS, variant_of
 from webui.layout import PLACES, WORDS
@@ -35,7 +35,7 @@ POOL: list[Any] = [
 def accepted(name: str) -> list[Any]:
     """What the type of an option alone lets in."""
     found: dict[str, Any] = {}
-    for info in (info for dotted, info in configio.fields() if dotted == name):
+    for info in (info for dotted, info in fields() if dotted == name):
         adapter = TypeAdapter(Annotated[info.annotation, info])
         for value in POOL:
             with contextlib.suppress(ValidationError):
@@ -54,7 +54,7 @@ def configs(draw: st.DrawFn) -> Config:
     for owner in ("optimizer", "schedule", "objective.noise", "objective.loss"):
         word = draw(st.sampled_from(FIELDS[f"{owner}.type"].choices))[1]
         part: dict[str, Any] = {"type": word}
-        tree = configio.overlay(tree, {owner: part} if "." not in owner else {"objective": {owner.split(".")[1]: part}})
+        tree = overlay(tree, {owner: part} if "." not in owner else {"objective": {owner.split(".")[1]: part}})
     if draw(st.booleans()):
         tree["data"]["buckets"] = None
     if "adafactor" in (tree["optimizer"]["type"], tree["schedule"]["type"]):
@@ -86,7 +86,7 @@ def test_what_is_written_into_the_form_is_read_from_it(config: Config) -> None:
 def test_every_option_has_one_place() -> None:
     placed = [name for names in PLACES.values() for name in names]
     assert len(placed) == len(set(placed))
-    assert {*placed, *form.HIDDEN} == {name for name, _ in configio.leaves()} == set(FIELDS)
+    assert {*placed, *form.HIDDEN} == {name for name, _ in leaves()} == set(FIELDS)
 
 
 def test_labels_are_the_tutorials() -> None:

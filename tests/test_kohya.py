@@ -12,11 +12,20 @@ from hypothesis import strategies as st
 
 from trainer import configio, kohya
 from trainer.__main__ import main
-from trainer.config import Buckets, Config, CosineWithMinLr, InverseSqrt, PiecewiseConstant, Prodigy, WarmupStableDecay
-from trainer.configio import ConfigError
+from trainer.config import (
+    AdafactorSchedule,
+    Buckets,
+    Config,
+    CosineWithMinLr,
+    InverseSqrt,
+    PiecewiseConstant,
+    Prodigy,
+    WarmupStableDecay,
+)
 from trainer.families.detect import Detected
 from trainer.kohya import table
 from trainer.kohya.writing import leaves
+from trainer.tree import ConfigError, check, overlay
 
 Tree = dict[str, Any]
 GOLDEN = Path(__file__).parent / "golden" / "kohya"
@@ -31,8 +40,8 @@ HUBER = {"loss_type": "huber"}
 
 def config_of(tree: Tree) -> Config:
     reading = kohya.read(tree, "/folder/file.json")
-    whole = configio.overlay(Config().model_dump(mode="json"), reading.config_tree)
-    return configio.check(whole, "file.json", reading.sources)
+    whole = overlay(Config().model_dump(mode="json"), reading.config_tree)
+    return check(whole, "file.json", reading.sources)
 
 
 def outcome(tree: Tree, key: str) -> str:
@@ -660,7 +669,7 @@ def test_a_training_from_a_kohya_file(bases: dict[str, Path], images: Path, tmp_
 
 def test_what_a_kohya_file_cannot_hold_is_told() -> None:
     tree = {"model": {"vae_tiling": True}, "train": {"epochs": 3, "steps": 50}, "captions": {"prefix": "a b"}}
-    config = configio.check(configio.overlay(Config().model_dump(mode="json"), tree), "")
+    config = check(overlay(Config().model_dump(mode="json"), tree), "")
     assert kohya.lost(config) == ["model.vae_tiling True", "captions.prefix 'a b'", "train.epochs 3"]
     assert kohya.lost(Config()) == []
 
@@ -739,6 +748,11 @@ def agreeing(tree: Tree) -> Tree:
     if not tree.get("learning_rate"):
         tree["learning_rate"] = 3e-4
     return tree
+
+
+def test_adafactor_s_own_schedule_has_no_warm_up() -> None:
+    tree = {**FRESH, "optimizer": "Adafactor", "lr_scheduler": "constant_with_warmup", "lr_warmup_steps": 0}
+    assert config_of(tree).schedule == AdafactorSchedule()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

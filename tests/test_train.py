@@ -23,10 +23,10 @@ import trainer.train
 from tests.conftest import Train, Tree
 from trainer import durable
 from trainer.config import Config
-from trainer.configio import overlay
 from trainer.optimizers import Scaler
 from trainer.runfolder import RunFolder
 from trainer.train import run
+from trainer.tree import overlay
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 KINDS: dict[str, Tree] = {

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.config import Config
-from trainer.configio import Tree, overlay
 from trainer.families import FAMILIES
 from trainer.memory import estimate_memory
+from trainer.tree import Tree, overlay
 
 SPARE = 0.15  # share of a card's memory that the screen, other programs and a wrong estimate may need
 MOMENTS = 10  # files and samples that are made along the way

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
-from trainer.configio import LARGEST, WINDOWS, ConfigError, Tree
 from trainer.data.folders import ENDINGS
+from trainer.tree import LARGEST, WINDOWS, ConfigError, Tree
 
 KEYS = {"batch_size": "train_batch_size", "resolution": "max_resolution"}
 """Options that the Kohya GUI names otherwise."""

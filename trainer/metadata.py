@@ -19,9 +19,9 @@ from typing import Any
 from trainer import __version__
 from trainer.config import Config
 from trainer.config.objective import Huber, MultiresNoise, OffsetNoise
-from trainer.configio import HUB_ID, PATHS
 from trainer.draws import seed_of
 from trainer.families import FAMILIES
+from trainer.tree import HUB_ID, PATHS
 
 WRITER = f"likeness/{__version__}"
 TIMES = ("ss_training_started_at", "ss_training_finished_at", "modelspec.date")

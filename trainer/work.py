@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from trainer import checkpoint, places
 from trainer.config import Config
-from trainer.configio import HUB_ID
 from trainer.data.cache import Cache
 from trainer.data.dataset import Dataset
 from trainer.data.folders import Collection, collect
@@ -34,6 +33,7 @@ from trainer.plan import Plan, make_plan, once, split
 from trainer.report import Report
 from trainer.runfolder import RunFolder
 from trainer.sample import Prompt, read_prompts
+from trainer.tree import HUB_ID
 from trainer.validation import Checks
 
 Saved = tuple[dict[str, torch.Tensor], dict[str, Any]]

@@ -15,6 +15,7 @@ from trainer import configio
 from trainer.config import Config
 from trainer.durable import DiskError, need_space
 from trainer.errors import InputError
+from trainer.tree import absolute, check, overlay
 from webui.browse import Outside, browse
 from webui.fields import names
 from webui.files import SIZES, download, download_all, thumb, thumbs_of
@@ -91,10 +92,10 @@ class _Api:
             tree = body.get("config")
             if not isinstance(tree, dict):
                 raise InputError("config: give a config, or the name of a preset as preset")
-            tree = configio.absolute(configio.migrate(tree, "config"), self.settings.data_dir)
+            tree = absolute(configio.migrate(tree, "config"), self.settings.data_dir)
             for flag in flags:
-                tree = configio.overlay(tree, configio.flag_tree(flag))
-            config = configio.check(configio.overlay(Config().model_dump(mode="json"), tree), "config")
+                tree = overlay(tree, configio.flag_tree(flag))
+            config = check(overlay(Config().model_dump(mode="json"), tree), "config")
         press = _text(body, "press") if "press" in body else None
         return {"id": self.jobs.start(config, press, _whole(body, "gpu"), _number(body, "at"))}
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from trainer import configio
 from trainer.config import Config
 from trainer.durable import DiskError, read_json, write_json
 from trainer.errors import InputError
+from trainer.tree import absolute, check
 from webui import form
 from webui.configs import keep, open_file, open_preset, save
 from webui.fields import FIELDS, variant_of
@@ -83,7 +83,7 @@ class Desk:
         """The config on the page with whole paths; None with the mistakes told."""
         try:
             tree = form.read(sheet.values).model_dump(mode="json")
-            return configio.check(configio.absolute(tree, self.settings.data_dir), "form")
+            return check(absolute(tree, self.settings.data_dir), "form")
         except InputError as error:
             sheet.outlook = Outlook(mistakes=at_fields(error))
             return None
@@ -99,7 +99,7 @@ class Desk:
         """The settings of the last visit, and the job that runs now."""
         if self._draft.is_file():
             try:
-                sheet.values = form.write(configio.check(read_json(self._draft), str(self._draft)))
+                sheet.values = form.write(check(read_json(self._draft), str(self._draft)))
             except (InputError, ValueError):
                 self._draft.unlink()
         running = self.jobs.waiting()["running"]

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from trainer.config import Config, Kohya
 from trainer.config.parts import IsPath, label
-from trainer.configio import members
+from trainer.tree import members
 from webui.layout import WORDS
 
 Kind = Literal["check", "choice", "text", "lines", "number", "numbers"]

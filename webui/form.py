@@ -10,11 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from trainer import configio
 from trainer.config import VERSION, Config
 from trainer.config.parts import Part
-from trainer.configio import members
 from trainer.errors import InputError
+from trainer.tree import TAGS, explain, members
 from webui.fields import FIELDS, Field, Values, variant_of
 
 HIDDEN = ("version",)
@@ -175,7 +174,7 @@ def _mistakes(errors: Iterable[ErrorDetails], values: Values) -> Mistakes:
     general: list[str] = []
     moved = changed(values)
     for mistake in errors:
-        words = [str(word) for word in mistake["loc"] if word not in configio.TAGS]  # of unions; no part of a name
+        words = [str(word) for word in mistake["loc"] if word not in TAGS]  # of unions; no part of a name
         places = (".".join(words[:count]) for count in range(len(words), 0, -1))
         name = next((name for name in places if name in FIELDS and not _is_owner(name)), "")
         prefix = ".".join(words)
@@ -186,7 +185,7 @@ def _mistakes(errors: Iterable[ErrorDetails], values: Values) -> Mistakes:
         named = [name for name in place_of(mistake["msg"], prefix) if FIELDS[name].meaning(values)]
         for name in [name for name in named if name in moved] or named:
             at.setdefault(name, message)
-        general += [] if named else [configio.explain(mistake, {})]
+        general += [] if named else [explain(mistake, {})]
     return Mistakes(at, general)
 
 

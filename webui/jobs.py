@@ -22,6 +22,7 @@ from trainer.config import Config
 from trainer.durable import DiskError, failed, make_folder, replace_folder, write_aside
 from trainer.errors import InputError
 from trainer.runfolder import COMMANDS, RunFolder
+from trainer.tree import absolute, overlay
 from webui import form, machine, process
 from webui.queue import Queue, Waiting
 from webui.runs import Facts, Runs, flat
@@ -88,8 +89,8 @@ class Jobs:
         before = self.runs.folder(run).config()
         tree = before.model_dump(mode="json")
         for flag in flags_of(changes):
-            tree = configio.overlay(tree, configio.flag_tree(flag))
-        tree = configio.absolute(tree, self.settings.data_dir)
+            tree = overlay(tree, configio.flag_tree(flag))
+        tree = absolute(tree, self.settings.data_dir)
         config = form.check(tree, {**form.write(before), **changes})
         with self.queue.change() as waiting:
             made = self._add(config, waiting, gpu, None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer import advice, configio
+from trainer import advice
 from trainer.config import Config
 from trainer.errors import InputError
+from trainer.tree import absolute, check, overlay
 from webui import machine
 from webui.browse import REPEATS, count_pictures
 from webui.folders import prepare
@@ -35,8 +36,8 @@ def advised(settings: Settings, images: str, trigger: str, kind: str, base: str)
         "captions": {"prefix": prefix_for(folder, trigger, kind)},
         "output": {"name": trigger or "my_lora", "comment": trigger},
     }
-    whole = configio.overlay(Config().model_dump(mode="json"), configio.overlay(told.settings, tree))
-    return configio.check(configio.absolute(whole, settings.data_dir), "advice"), (*told.reasons, *said)
+    whole = overlay(Config().model_dump(mode="json"), overlay(told.settings, tree))
+    return check(absolute(whole, settings.data_dir), "advice"), (*told.reasons, *said)
 
 
 def named(settings: Settings, images: str, trigger: str, kind: str) -> str:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.configio import ConfigError, Tree
 from trainer.kohya import table
 from trainer.kohya.reader import Note, Reader
 from trainer.kohya.reading import KNOWN, read_all
 from trainer.kohya.writing import lost, write
+from trainer.tree import ConfigError, Tree
 
 OURS = {"seed", "optimizer"}
 """Keys of the Kohya GUI that are names of ours too."""

@@ -81,7 +81,7 @@ def read_schedule(reader: Reader) -> None:
         reader.put("schedule.decay", decay or 0, "lr_decay_steps")
         if decay is None:
             reader.say("lr_decay_steps", "same", "not given: the rate stays to the end, as in sd-scripts", loud=True)
-    read_warmup(reader, kind if name != "constant_with_warmup" else name)
+    read_warmup(reader, name if kind == "constant" and name else kind)
 
 
 def read_schedule_arguments(reader: Reader, kind: str, given: dict[str, Any]) -> None:

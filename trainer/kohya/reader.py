@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from trainer.config import Config, Kohya
-from trainer.configio import ConfigError, Tree, members
 from trainer.kohya.table import FRESH
 from trainer.kohya.words import WordError, coerce, migrated, shown
+from trainer.tree import ConfigError, Tree, members
 
 Outcome = Literal["converted", "same", "unsupported", "family", "unused", "unknown", "secret"]
 

@@ -8,12 +8,12 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from trainer.config import Config, Kohya
-from trainer.configio import fields, overlay
 from trainer.dataset_toml import read_dataset
 from trainer.kohya import table
 from trainer.kohya.learning import read_optimizer, read_rates, read_schedule
 from trainer.kohya.reader import Reader, did_you_mean, places
 from trainer.kohya.words import WordError, arguments, kind_of
+from trainer.tree import fields, overlay
 
 MAPPED: dict[str, tuple[str, dict[Any, Any]]] = {
     "sdxl": ("model.family", {False: "auto", True: "sdxl"}),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.config import Config
-from trainer.configio import Tree, check, overlay
 from trainer.families.detect import Detected
 from trainer.kohya import table
 from trainer.kohya.learning import names_of
 from trainer.kohya.reader import Reader, places
 from trainer.kohya.reading import MAPPED, MARKED, read_all
 from trainer.kohya.words import kind_of, shown, spelled
+from trainer.tree import Tree, check, overlay
 
 ARGUMENTS = {key: name for name, key in table.ARGUMENTS.items()}
 DEFAULTS = Config().model_dump(mode="json")

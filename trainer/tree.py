@@ -1,0 +1,157 @@
+"""A config as a tree of names and values: laid over another, with whole paths, checked with errors that name fields."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from trainer.config import Config
+from trainer.config.parts import IsPath
+from trainer.errors import InputError
+
+Tree = dict[str, Any]
+BUILT_IN = {"model.base": "pocket", "data.images": "zk9", "data.reg": "zk9", "validation.folder": "zk9"}
+WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+LARGEST = 4 * 2**20  # bytes; a config is a few kB, so anything larger is some other file
+
+
+class ConfigError(InputError):
+    """A config that cannot be used; the message names the file and the field."""
+
+
+def overlay(below: Tree, above: Mapping[str, Any]) -> Tree:
+    """`above` on top of `below`; a part whose `type` changes is replaced, not mixed with the old one."""
+    result = dict(below)
+    for name, value in above.items():
+        old = result.get(name)
+        same_kind = (
+            isinstance(old, dict)
+            and isinstance(value, Mapping)
+            and value.get("type", old.get("type")) == old.get("type")
+        )
+        result[name] = overlay(old, value) if same_kind else value
+    return result
+
+
+def absolute(tree: Tree, folder: Path) -> Tree:
+    """The tree with its relative paths counted from `folder`; built-in names, hub ids and Windows' paths stay.
+
+    A Windows path that is met elsewhere is left to who opens it, and can say so.
+    """
+    result = dict(tree)
+    for part, option in PATHS:
+        node = result.get(part)
+        text = node.get(option) if isinstance(node, dict) else None
+        if not isinstance(text, str) or text in ("", BUILT_IN.get(f"{part}.{option}")):
+            continue
+        if os.name != "nt" and WINDOWS.match(text):
+            continue
+        try:
+            path = folder / Path(text).expanduser()
+            if option != "base" or path.exists() or not HUB_ID.match(text):
+                result[part] = {**result[part], option: str(path.resolve())}
+        except (OSError, RuntimeError, ValueError) as error:  # too long; ~ of a stranger; a NUL
+            raise ConfigError(f"{part}.{option}: {text[:200]!r} cannot be a path ({error}); choose another") from None
+    return result
+
+
+def check(tree: Tree, name: str, sources: Mapping[str, str] | None = None) -> Config:
+    """The Config of a whole tree, or a ConfigError with one line for each mistake.
+
+    sources: the key of a foreign file that an option came from, by dotted name, to be named too.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"{name}: {explain(mistake, sources or {})}" for mistake in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def explain(mistake: ErrorDetails, sources: Mapping[str, str]) -> str:
+    """One mistake in a line: the field, the value, the limit, and what the field is for."""
+    names = dict(leaves())
+    known = {word for name in names for word in name.split(".")}
+    place = ".".join(str(word) for word in mistake["loc"] if str(word) in known or mistake["type"] == "extra_forbidden")
+    if mistake["type"] == "extra_forbidden":
+        place = ".".join(str(word) for word in mistake["loc"] if word not in TAGS)
+        return f"{place}: no such option{did_you_mean(place, [*names, *Config.model_fields])}"
+    if mistake["type"] == "union_tag_invalid":
+        return f"{place}.type: {mistake['ctx']['tag']!r} is not one of {mistake['ctx']['expected_tags']}"
+    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    value = json.dumps(mistake["input"], default=str)
+    told = (
+        f"{place or 'config'}: {value[:60]}{'…' if len(value) > 60 else ''}"
+        if not isinstance(mistake["input"], dict)
+        else place or "config"
+    )
+    help_text = names.get(place, "")
+    key = f"{sources[place]} -> " if place in sources else ""
+    return f"{key}{told}: {message}{f' ({help_text})' if help_text else ''}"
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """A suggestion, when something near exists: by the whole dotted name, else by its last word."""
+    last = {name.rsplit(".", 1)[-1]: name for name in known}
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
+    near = near or [
+        last[hit] for hit in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(last), n=1, cutoff=0.7)
+    ]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def leaves() -> Iterator[tuple[str, str]]:
+    """Dotted name and help of every option, all members of a union in turn."""
+    return ((name, field.description or "") for name, field in fields())
+
+
+def fields(part: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted name and definition of every option, all members of a union in turn."""
+    for name, field in part.model_fields.items():
+        parts = members(field.annotation)
+        for member in parts:
+            yield from fields(member, f"{prefix}{name}.")
+        if not parts or type(None) in get_args(field.annotation):
+            yield f"{prefix}{name}", field
+
+
+def members(annotation: Any) -> list[type[BaseModel]]:
+    """The parts that an annotation can hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [member for argument in get_args(annotation) for member in members(argument)]
+
+
+def _tags() -> set[str]:
+    """The values of all `type` fields: pydantic puts them into the place of an error."""
+    found: set[str] = set()
+
+    def walk(part: type[BaseModel]) -> None:
+        for name, field in part.model_fields.items():
+            if name == "type":
+                found.add(str(field.default))
+            for member in members(field.annotation):
+                walk(member)
+
+    walk(Config)
+    return found
+
+
+TAGS = _tags()
+TEXTS: dict[str, Any] = {name: field.annotation for name, field in fields() if field.annotation in (str, str | None)}
+PATHS = tuple(
+    (part, option)
+    for part, field in Config.model_fields.items()
+    for member in members(field.annotation)
+    for option, inner in member.model_fields.items()
+    if any(isinstance(mark, IsPath) for mark in inner.metadata)
+)
