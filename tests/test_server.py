@@ -91,6 +91,7 @@ def test_share_opens_nothing_and_says_how_to_come(
         (["--root-path", "/a/../b"], "must look like"),
         (["--models-dir", "/no/such"], "--models-dir /no/such: there is no such folder"),
         (["--browse-dir", "/no/such"], "--browse-dir /no/such: there is no such folder"),
+        (["--browse-dir", "/"], "--browse-dir: the whole disk is not shown"),
         (["--data-dir", "/dev/null/x"], "/dev/null/x"),
     ],
 )

@@ -81,12 +81,15 @@ def read(words: Sequence[str] | None, token: str | None = None) -> Settings:
     data_dir = (flags.data_dir or places.home()).expanduser().resolve()
     runs = (flags.runs or data_dir / "runs").expanduser().resolve()
     models = [path.expanduser().resolve() for path in flags.models_dir]
-    for flag, path in [*(("--models-dir", path) for path in models), *(("--browse-dir", p) for p in flags.browse_dir)]:
-        if not path.expanduser().is_dir():
+    browsed = [path.expanduser().resolve() for path in flags.browse_dir]
+    for flag, path in [*(("--models-dir", path) for path in models), *(("--browse-dir", path) for path in browsed)]:
+        if not path.is_dir():
             raise InputError(f"{flag} {path}: there is no such folder")
+    if any(path == Path(path.anchor) for path in browsed):
+        raise InputError("--browse-dir: the whole disk is not shown; name the folders that your pictures are in")
     for folder in (data_dir, runs, data_dir / "models"):
         make_folder(folder)
-    roots = [Path.home(), places.ROOT.parent, data_dir, runs, *models, *(p.expanduser() for p in flags.browse_dir)]
+    roots = [Path.home(), places.ROOT.parent, data_dir, runs, *models, *browsed]
     chosen = Settings(
         host=_address(flags.listen),
         port=flags.port,
