@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from tests.browser import chromium, needs_browser
 from tests.pictures import draw_folder
 from tests.proxy import proxy
 from tests.tiny import tiny_sd15, tiny_sdxl
+from tests.waiting import PATIENCE, until
 from trainer import configio
 from trainer.runfolder import RunFolder
 
 pytestmark = needs_browser
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 240  # seconds that anything may take on a machine that does other things too
 CURVE = re.compile("M.*L")  # a path of more than one point
 RANK = "Network Rank (Dimension)"
 
@@ -121,15 +120,6 @@ def page(site: Site, browser: Any) -> Iterator[Open]:
     assert not wrong
 
 
-def wait(true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """What `true` gives, once it gives something."""
-    until = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.05)
-    return found
-
-
 def expect(found: Any) -> Any:
     from playwright.sync_api import expect
 
@@ -205,7 +195,7 @@ def test_the_demo_trains_to_its_end_by_one_click_and_outlives_the_page(site: Sit
     site.kill()
     expect(shown.get_by_text("Connection lost")).to_be_visible()
     step = run.events()[-1]["step"]
-    wait(lambda: run.events()[-1]["step"] > step)  # without a server
+    until(lambda: run.events()[-1]["step"] > step)  # without a server
     site.start()
     expect(shown.get_by_text("Connection lost")).to_be_hidden()
     view.reload()
@@ -213,7 +203,7 @@ def test_the_demo_trains_to_its_end_by_one_click_and_outlives_the_page(site: Sit
     has_a_curve(view)
     assert len(site.runs()) == 1 and psutil.pid_exists(pid)
 
-    wait(lambda: run.state() == "done", 3 * PATIENCE)
+    until(lambda: run.state() == "done", 3 * PATIENCE)
     is_in(view, "Done")
     epochs = run.config().train.epochs or 0
     expect(shown.locator(".lk-samples thead th")).to_have_text(
@@ -255,7 +245,7 @@ def test_recipe_a_of_the_tutorials_by_label_alone_and_two_tabs_make_one_job(site
         choose(view, label, word)
     box(view, "Enable buckets").uncheck()
     expect(view.locator("#plan")).to_contain_text("640 steps")  # (2 x 24 + 1 x 16) x 10
-    wait(lambda: site.draft().get("data", {}).get("buckets", 0) is None)
+    until(lambda: site.draft().get("data", {}).get("buckets", 0) is None)
 
     other = page()
     tab(other, "LoRA")
@@ -268,7 +258,7 @@ def test_recipe_a_of_the_tutorials_by_label_alone_and_two_tabs_make_one_job(site
     run = site.run(site.runs()[0]["id"])
     config = run.config()
     assert (config.network.rank, config.train.epochs, config.data.resolution) == (32, 10, (512, 512))
-    wait(lambda: site.runs()[0]["progress"]["step"])
+    until(lambda: site.runs()[0]["progress"]["step"])
 
     other.reload()  # mid-run
     tab(other, "LoRA")
@@ -324,7 +314,7 @@ def test_recipe_b_of_the_tutorials_by_label_alone(site: Site, page: Open) -> Non
     config = run.config()
     assert config == configio.load(str(file), [])
     assert (config.optimizer.type, config.schedule.type, config.train.attention) == ("adafactor", "adafactor", "none")
-    wait(lambda: site.runs()[0]["progress"]["step"])
+    until(lambda: site.runs()[0]["progress"]["step"])
     press(view, "Stop training")
     is_in(view, "Stopped")
     assert list((place / "model").glob("mira*.safetensors")) and list((place / "log").iterdir())
@@ -364,7 +354,7 @@ def test_a_kohya_file_opened_changed_saved_and_loaded_again_holds_the_same(site:
     expect(box(view, "Max Resolution")).to_have_value("448,448")
 
     box(view, RANK).fill("20")
-    wait(lambda: site.draft()["network"]["rank"] == 20)
+    until(lambda: site.draft()["network"]["rank"] == 20)
     kept, draft = values(view), site.draft()
     assert kept[RANK] == "20" and kept["Pretrained model name or path"] == str(site.base)
     view.get_by_role("radio", name="Kohya GUI").check()
@@ -378,7 +368,7 @@ def test_a_kohya_file_opened_changed_saved_and_loaded_again_holds_the_same(site:
     expect(box(view, "Model output name")).to_have_value("from_kohya")
     expect(box(view, RANK)).to_have_value("20")
     assert values(view) == kept
-    wait(lambda: site.draft() == draft)  # the fields that are hidden too
+    until(lambda: site.draft() == draft)  # the fields that are hidden too
 
 
 # The queue, and a page behind a proxy
@@ -398,9 +388,9 @@ def test_a_queue_of_three_goes_on_when_one_fails(site: Site, page: Open) -> None
     fill(view, {"Pretrained model name or path": site.base, "Epoch": 1, "Max Resolution": "64,64"})
     for count, (name, folder) in enumerate(folders.items(), 1):
         fill(view, {"Image folder": folder, "Model output name": name})
-        wait(lambda name=name: site.draft()["output"]["name"] == name)
+        until(lambda name=name: site.draft()["output"]["name"] == name)
         press(view, "Start training")
-        wait(lambda count=count: len(site.runs()) == before + count)
+        until(lambda count=count: len(site.runs()) == before + count)
 
     tab(view, "Runs")
     rows = view.locator("likeness-queue li")
@@ -430,7 +420,7 @@ def test_the_page_works_behind_a_proxy_and_its_prefix(site: Site, page: Open) ->
         is_in(view, "Done")
         has_a_curve(view)
         picture = job(view).locator(".lk-thumb img").last
-        wait(lambda: picture.evaluate("picture => picture.naturalWidth"))
+        until(lambda: picture.evaluate("picture => picture.naturalWidth"))
         tab(view, "TensorBoard")
         board_shows(view, site.run(site.runs()[-1]["id"]))
         view.close()  # with its streams, which would keep the proxy open
