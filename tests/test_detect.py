@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import struct
-import time
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -219,11 +218,9 @@ def test_a_damaged_header_is_a_clean_error(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(BROKEN[name])
     tracemalloc.start()
-    begin = time.perf_counter()
     try:
         with pytest.raises(ModelError):
             read_header(path)
-        assert time.perf_counter() - begin < 1
         assert tracemalloc.get_traced_memory()[1] < 100e6
     finally:
         tracemalloc.stop()

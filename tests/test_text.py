@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import pytest
@@ -74,13 +73,11 @@ def test_weights_agree_with_a_reader_that_multiplies_ranges(caption: str) -> Non
 
 @pytest.mark.parametrize(
     "caption",
-    [10_000 * "(", 10_000 * "(" + "x" + 10_000 * ")", 10_000 * "[(:1" + 10_000 * "\\", ":" + 20_000 * "1"],
+    [200_000 * "(", 200_000 * "(" + "x" + 200_000 * ")", 200_000 * "[(:1" + 200_000 * "\\", ":" + 200_000 * "1"],
     ids=["open", "nested", "mixed", "digits"],
 )
 def test_hostile_captions_are_read_in_linear_time(caption: str) -> None:
-    begin = time.perf_counter()
-    pieces = parse_weights(caption)
-    assert time.perf_counter() - begin < 1
+    pieces = parse_weights(caption)  # a quadratic reader would be at it for hours
     assert all(abs(weight) <= 100 for _, weight in pieces)
 
 
