@@ -26,7 +26,16 @@ from safetensors.torch import load, save
 
 from tests.crashes import Recorder
 from trainer import durable
-from trainer.durable import DiskError, need_space, replace_folder, sweep, tensor_chunks, write_json, write_tensors
+from trainer.durable import (
+    DiskError,
+    need_space,
+    replace_folder,
+    sweep,
+    tensor_chunks,
+    write_json,
+    write_many,
+    write_tensors,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -111,6 +120,45 @@ def test_no_power_cut_leaves_an_unreadable_file(tmp_path: Path, monkeypatch: pyt
     assert len(found) >= 6
     assert {1, 2} <= set(found)
     assert (None in found) is not honest
+
+
+@pytest.mark.parametrize(("operation", "count"), [("write", 3), ("fsync", 3), ("rename", 1)])
+def test_many_files_stay_as_they_were_when_the_disk_fails(
+    tmp_path: Path, fault: Callable[[str], None], operation: str, count: int
+) -> None:
+    """Up to the first rename; after it each is whole, the old one or the new."""
+    old = {tmp_path / name: b"old" for name in "abc"}
+    for number in range(1, count + 1):
+        fault("none:1:EIO")
+        write_many(old)
+        fault(f"{operation}:{number}:ENOSPC")
+        with pytest.raises(DiskError, match=r"[abc]: cannot be written \(No space left"):
+            write_many({path: b"new" for path in old})
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
+    fault("rename:2:EIO")
+    with pytest.raises(DiskError, match="b: cannot be written"):
+        write_many({path: b"new" for path in old})
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [b"new", b"old", b"old"]
+    fault("none:1:EIO")
+    write_many({path: b"new" for path in old} | {tmp_path / "d": b"more"})
+    assert sorted(os.listdir(tmp_path)) == list("abcd") and {path.read_bytes() for path in old} == {b"new"}
+    write_many({})
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_no_power_cut_leaves_half_of_one_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, honest: bool) -> None:
+    monkeypatch.setattr(durable, "TOGETHER", 1)  # the recorder looks at one thing at a time
+    root = tmp_path / "disk"
+    root.mkdir()
+    names = ("a", "b", "c")
+    write_many({root / name: b"old" for name in names})
+    recorder = Recorder(root, monkeypatch, honest)
+    write_many({root / name: b"new, longer" for name in names})
+    assert recorder.settled() is honest
+    found = {tuple((state / name).read_bytes() for name in names) for state in recorder.states(tmp_path / "after")}
+    whole = {state for state in found if set(state) <= {b"old", b"new, longer"}}
+    assert {(b"old",) * 3, (b"new, longer",) * 3} <= whole
+    assert (found == whole) is honest
 
 
 SAVE_LOOP = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -91,3 +93,22 @@ def test_nothing_is_written_when_the_copy_fails(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="cannot be written"):
         begin(tmp_path, "x").write(tmp_path / "a.txt", b"two")
     assert (tmp_path / "a.txt").read_text() == "one"
+
+
+def test_a_list_from_elsewhere_reaches_no_file_outside(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "a.txt").write_text("one")
+    made = begin(folder, "x")
+    made.keep(folder / "a.txt")
+    (folder / "link").symlink_to(tmp_path)
+    (tmp_path / "secret").write_text("private")
+    with open(made.place / "list.jsonl", "a") as file:
+        for name in ("../out.txt", str(tmp_path / "out.txt"), "link/out.txt"):
+            file.write(json.dumps({"file": name, "content": "b25l"}) + "\n")
+        file.write(json.dumps({"file": "b.txt", "copy": "../../../../secret"}) + "\n")
+    (folder / "a.txt").write_text("two")
+    found = load(folder, made.id)
+    assert found.files == {"a.txt": b"one"}
+    found.restore()
+    assert (folder / "a.txt").read_text() == "one" and sorted(os.listdir(tmp_path)) == ["secret", "set"]

@@ -19,6 +19,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,7 @@ Stream = Callable[[BinaryIO], None]
 Check = Callable[[Path], None]
 PART = re.compile(r"\.[0-9a-f]{8}\.part$")
 TEMPORARY = ".tmp-"
+TOGETHER = 16  # files that `write_many` flushes at once; disks join such flushes into one
 DTYPES = {
     **{"bool": "BOOL", "uint8": "U8", "int8": "I8", "float8_e5m2": "F8_E5M2", "float8_e4m3fn": "F8_E4M3"},
     **{"int16": "I16", "uint16": "U16", "float16": "F16", "bfloat16": "BF16"},
@@ -50,11 +52,7 @@ def write_aside(path: Path, data: bytes | Stream, check: Check | None = None) ->
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")  # two processes may write one name
     try:
-        with io.BufferedWriter(_File(part, "xb")) as file:  # the umask decides the mode
-            _ = data(file) if callable(data) else file.write(data)
-            file.flush()
-            _fault("fsync")
-            os.fsync(file.fileno())
+        _write_part(part, data)
         if check:
             check(part)
         _fault("rename")
@@ -65,6 +63,38 @@ def write_aside(path: Path, data: bytes | Stream, check: Check | None = None) ->
     finally:
         with contextlib.suppress(OSError):  # gone already when it took its name
             part.unlink()
+
+
+def write_many(files: Mapping[Path, bytes]) -> None:
+    """Writes small files: none before all are on the disk under names of their own, then each shows old or new.
+
+    Several are flushed at once, which disks join into one flush, and each folder once. Raises DiskError; one from
+    before the first rename leaves every file as it was.
+    """
+    ending = f".{secrets.token_hex(4)}.part"
+    parts = {path: path.with_name(path.name + ending) for path in files}
+
+    def write(path: Path) -> None:
+        try:
+            _write_part(parts[path], files[path])
+        except OSError as error:
+            raise failed(path, error) from error
+
+    path = Path()
+    try:
+        with ThreadPoolExecutor(TOGETHER) as pool:
+            list(pool.map(write, files))
+        for path, part in parts.items():
+            _fault("rename")
+            os.replace(part, path)
+        for path in {path.parent for path in parts}:
+            sync_folder(path)
+    except OSError as error:
+        raise failed(path, error) from error
+    finally:
+        for part in parts.values():
+            with contextlib.suppress(OSError):  # gone already when it took its name
+                part.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -184,6 +214,15 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _write_part(part: Path, data: bytes | Stream) -> None:
+    """Writes a new file, and waits until it is on the disk."""
+    with io.BufferedWriter(_File(part, "xb")) as file:  # the umask decides the mode
+        _ = data(file) if callable(data) else file.write(data)
+        file.flush()
+        _fault("fsync")
+        os.fsync(file.fileno())
 
 
 class _File(io.FileIO):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.durable import failed, make_folder, write_aside
+from trainer.durable import failed, make_folder, write_aside, write_many
 from trainer.errors import InputError
 
 SMALL = 65_536  # bytes: a caption, never a picture worth training on
@@ -74,12 +74,17 @@ class Snapshot:
         """Puts every file back as it was; gives the snapshot of how they were until now, so this can be undone too."""
         undo = begin(self.folder, f"before undoing: {self.what}")
         undo.keep(*(self.folder / name for name in self.files))
-        for name in self.files:
-            content = self.before(name)
-            if content is None:
-                (self.folder / name).unlink(missing_ok=True)
+        small: dict[Path, bytes] = {}
+        for name, kept in self.files.items():
+            file = self.folder / name
+            make_folder(file.parent)
+            if kept is None:
+                file.unlink(missing_ok=True)
+            elif isinstance(kept, bytes):
+                small[file] = kept
             else:
-                undo.write(self.folder / name, content)
+                write_aside(file, (self.place / kept).read_bytes())
+        write_many(small)
         return undo
 
     def _copied(self, file: Path, number: int) -> bytes | str | None:
@@ -101,7 +106,7 @@ class Snapshot:
         """Appends to the list; what a power cut takes with it was not changed in the data set yet."""
         try:
             with open(self.place / "list.jsonl", "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+                file.writelines(json.dumps(line) + "\n" for line in lines)  # names may hold bytes that are no text
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -135,9 +140,14 @@ def load(folder: Path, name: str) -> Snapshot:
     for line in (made.place / "list.jsonl").read_text("utf-8").splitlines():
         with contextlib.suppress(ValueError):  # a last line cut off by a crash: its file was not changed yet
             told = json.loads(line)
-            if "file" in told:
+            if "what" in told:
+                made.what, made.time = told["what"], told["time"]
+            elif _inside(folder, told["file"]) and _inside(made.place, told.get("copy", "")):
                 content = told.get("content")
                 made.files[told["file"]] = told.get("copy") if content is None else b64decode(content)
-            else:
-                made.what, made.time = told["what"], told["time"]
     return made
+
+
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a name stays in a folder: the list of a data set from elsewhere may say anything."""
+    return (folder / name).resolve().is_relative_to(folder.resolve())
