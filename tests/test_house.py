@@ -21,7 +21,11 @@ TORCH_FREE = (
     *("trainer.data.folders", "trainer.data.captions", "trainer.data.buckets", "trainer.data.order"),
     *("trainer.data.pictures", "trainer.families.detect", "trainer.places", "trainer.draws", "trainer.errors"),
     *("trainer.options", "trainer.__main__", "trainer.kohya", "trainer.dataset_toml", "trainer.advice", "trainer.tree"),
-    *(f"trainer.tags.{path.stem}" for path in sorted((ROOT / "trainer" / "tags").glob("[!_]*.py"))),
+    *(
+        f"trainer.{room}.{path.stem}"
+        for room in ("captioners", "images", "tags")
+        for path in sorted((ROOT / "trainer" / room).glob("[!_]*.py"))
+    ),
     *(f"webui.{path.stem}" for path in sorted((ROOT / "webui").glob("[!_]*.py"))),
     *(f"webui.tabs.{path.stem}" for path in sorted((ROOT / "webui" / "tabs").glob("[!_]*.py"))),
 )

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer import configio, places
+from trainer.captioners import command as captions
 from trainer.errors import InputError
+from trainer.images import command as images
 from trainer.terminal import quiet
 
 
@@ -52,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     config.add_argument("--kohya", action="store_true", help="write it in the format of the Kohya GUI")
     config.add_argument("--json", action="store_true", help="print the plan as JSON")
     config.set_defaults(do=run_config)
+    captions.add(words)
+    images.add(words)
     return top
 
 
@@ -85,6 +89,8 @@ def run_config(options: argparse.Namespace) -> int:
     from trainer.families.detect import detect_base
     from trainer.plan import make_plan, split
 
+    if options.kohya and not options.out:
+        raise InputError("--kohya: give -o too, the file to write")
     loaded = configio.open_config(options.config, options.set)
     config = loaded.config
     report(loaded.changes)  # at once: what follows may end with an error that they explain
@@ -95,8 +101,6 @@ def run_config(options: argparse.Namespace) -> int:
     if config.validation.folder:
         apart = config.data.model_copy(update={"images": config.validation.folder, "reg": None})
         opened.append(collect(apart, config.captions, field="validation.folder"))
-    if options.kohya and not options.out:
-        raise InputError("--kohya: give -o too, the file to write")
     lost: list[str] = []
     if options.out:
         write_json(options.out, kohya.write(config, found) if options.kohya else config.model_dump(mode="json"))

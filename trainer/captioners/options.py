@@ -1,0 +1,222 @@
+"""Options of captioning, each written once: flags of the command line and fields of the page are made from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from trainer.captioners.tags import replacements
+from trainer.config.parts import IsPath, Kohya, Part, Probability
+from trainer.data.folders import ENDINGS, UNREAD
+
+TAGGERS = (
+    "SmilingWolf/wd-v1-4-convnext-tagger",
+    "SmilingWolf/wd-v1-4-convnext-tagger-v2",
+    "SmilingWolf/wd-v1-4-convnextv2-tagger-v2",
+    "SmilingWolf/wd-v1-4-vit-tagger",
+    "SmilingWolf/wd-v1-4-vit-tagger-v2",
+    "SmilingWolf/wd-v1-4-swinv2-tagger-v2",
+    "SmilingWolf/wd-v1-4-moat-tagger-v2",
+    "SmilingWolf/wd-swinv2-tagger-v3",
+    "SmilingWolf/wd-vit-tagger-v3",
+    "SmilingWolf/wd-convnext-tagger-v3",
+    "SmilingWolf/wd-vit-large-tagger-v3",
+    "SmilingWolf/wd-eva02-large-tagger-v3",
+)
+"""The published WD14 taggers, by their names on the Hugging Face hub."""
+
+
+def _replaces(text: str) -> str:
+    replacements(text)
+    return text
+
+
+def _of_captions(ending: str) -> str:
+    if ending.lower() in (*ENDINGS, *UNREAD):
+        raise ValueError(f"{ending} is the ending of pictures, which captions would overwrite: use .txt")
+    return ending
+
+
+Folder = Annotated[
+    str,
+    Field(min_length=1, description="The folder with the pictures; each caption goes into a text file beside its own."),
+    Kohya("train_data_dir", "Image folder to caption", "Image folder to caption (containing the images to caption)"),
+    IsPath(),
+]
+Extension = Annotated[
+    str,
+    Field(pattern=r"^\.[A-Za-z0-9_.-]+$", description="A caption has its picture's name with this ending."),
+    AfterValidator(_of_captions),
+    Kohya("caption_extension", "Caption file extension"),
+]
+Recursive = Annotated[
+    bool,
+    Field(description="Caption the pictures in the folders inside the folder too."),
+    Kohya("recursive", "Recursive"),
+]
+Workers = Annotated[
+    int,
+    Field(ge=1, le=64, description="Pictures that are opened at a time, beside the work of the model."),
+    Kohya("max_data_loader_n_workers", "Max dataloader workers"),
+]
+
+Existing = Literal["overwrite", "append", "skip"]
+Prompt = Annotated[
+    str,
+    Field(title="Prompt", description="What the model is asked; `{tags}` becomes the caption that is there."),
+]
+
+
+class Wd14(Part):
+    """Tags from one WD14 tagger, or from several."""
+
+    folder: Folder
+    model: Annotated[tuple[str, ...], Field(min_length=1, max_length=8), Kohya("repo_id", "Repo ID")] = (
+        "SmilingWolf/wd-v1-4-convnextv2-tagger-v2",
+    )
+    """A tagger's name on the Hugging Face hub, or a folder with model.onnx and selected_tags.csv; several are asked
+    together."""
+    together: Annotated[Literal["union", "intersection", "mean"], Field(title="Several models")] = "union"
+    """Tags that any of several models gives, that all give, or whose mean probability is high enough. A model that
+    does not know a tag has no say in it."""
+    download: Annotated[bool, Field(title="Download missing models")] = True
+    """Fetch models that are not on this machine from the Hugging Face hub."""
+    force_download: Annotated[bool, Kohya("force_download", "Force model re-download")] = False
+    """Fetch the model again, when its files are damaged or a newer one is out."""
+    caption_extension: Extension = ".txt"
+    caption_separator: Annotated[str, Field(min_length=1), Kohya("caption_separator", "Caption Separator")] = ", "
+    """What stands between two tags, with its space."""
+    tag_replacement: Annotated[str, AfterValidator(_replaces), Kohya("tag_replacement", "Tag replacement")] = ""
+    r"""Tags to write in place of others: `old,new;old,new`, and `\,` for a comma within a tag."""
+    character_tag_expand: Annotated[bool, Kohya("character_tag_expand", "Character tag expand")] = False
+    """Make two tags of a character's: `name_(series)` becomes `name, series`."""
+    undesired_tags: Annotated[str, Kohya("undesired_tags", "Undesired tags")] = ""
+    """Tags that are never written: `1girl,solo`."""
+    prefix: Annotated[str, Kohya("always_first_tags", "Prefix to add to WD14 caption")] = ""
+    """Put before every caption, for instance the trigger word; a tag that stands here is not written a second time."""
+    postfix: Annotated[str, Kohya("caption_postfix", "Postfix to add to WD14 caption")] = ""
+    """Put after every caption."""
+    existing: Annotated[Existing, Kohya("append_tags", "Existing captions", "Append TAGs")] = "overwrite"
+    """What becomes of a caption that is there: overwritten, kept with new tags behind it, or left alone."""
+    rating_tags: Annotated[
+        Literal["none", "first", "last"], Kohya("use_rating_tags", "Use rating tags", "Use rating tags as last tag")
+    ] = "none"
+    """Write the likeliest rating, such as general or sensitive, as the first tag or as the last."""
+    quality_tags: Annotated[
+        Literal["none", "first", "last"], Kohya("use_quality_tags", "Use quality tags", "Use quality tags as last tag")
+    ] = "none"
+    """Write the likeliest quality as the first tag or as the last, with models that know quality."""
+    character_tags_first: Annotated[bool, Kohya("character_tags_first", "Character tags first")] = False
+    """Write tags of characters before all others."""
+    recursive: Recursive = False
+    remove_underscore: Annotated[bool, Kohya("remove_underscore", "Remove underscore")] = True
+    """Write blanks for underscores; faces such as `^_^` stay."""
+    frequency_tags: Annotated[bool, Kohya("frequency_tags", "Show tags frequency")] = True
+    """Say at the end how often each tag was written."""
+    threshold: Annotated[Probability, Kohya("thresh", "Threshold")] = 0.35
+    """Probability from which tags of copyrights, artists, models and meta are written, by taggers that know them."""
+    general_threshold: Annotated[Probability, Kohya("general_threshold", "General threshold")] = 0.35
+    """Probability from which a tag is written; lower gives more tags, and more wrong ones."""
+    character_threshold: Annotated[Probability, Kohya("character_threshold", "Character threshold")] = 0.35
+    """Probability from which a character's tag is written."""
+    rating_threshold: Probability = 0.35
+    """Probability from which the likeliest rating is written."""
+    batch: Annotated[int, Field(ge=1, le=256), Kohya("batch_size", "Batch size")] = 8
+    """Pictures that the model looks at together: the captions are the same, a GPU is faster with more."""
+    workers: Workers = 2
+
+
+class Basic(Part):
+    """The same words for every picture, and changes to the captions there are."""
+
+    folder: Folder
+    caption_extension: Extension = ".txt"
+    recursive: Recursive = False
+    workers: Workers = 2
+    overwrite: Annotated[bool, Kohya("overwrite", "Overwrite existing captions in folder")] = False
+    """Change captions that are there too, not only write missing ones."""
+    prefix: Annotated[str, Kohya("prefix", "Prefix to add to caption")] = ""
+    """Put before every caption."""
+    caption_text: Annotated[str, Kohya("caption_text", "Caption text")] = ""
+    """The caption; empty keeps the words of a caption that is there."""
+    postfix: Annotated[str, Kohya("postfix", "Postfix to add to caption")] = ""
+    """Put after every caption."""
+    find: Annotated[str, Kohya("find_text", "Find text")] = ""
+    """Words that are replaced wherever they stand in a caption."""
+    replace: Annotated[str, Kohya("replace_text", "Replacement text")] = ""
+    """What stands in their place; empty takes them out."""
+
+    @model_validator(mode="after")
+    def _has_something_to_do(self) -> Self:
+        if self.replace and not self.find:
+            raise ValueError("replace has nothing to replace: set find")
+        if not (self.caption_text or self.prefix or self.postfix or self.find):
+            raise ValueError("nothing to do: set caption_text, prefix, postfix or find")
+        return self
+
+
+class Sentences(Part):
+    """Sentences by a model on this machine: BLIP, Florence-2, LLaVA, JoyCaption and their like."""
+
+    folder: Folder
+    model: Annotated[str, Field(min_length=1)] = "Salesforce/blip-image-captioning-large"
+    """A folder with the model as transformers writes it, or its name on the Hugging Face hub."""
+    download: Annotated[bool, Field(title="Download missing models")] = True
+    """Fetch a model that is not on this machine from the Hugging Face hub."""
+    prompt: Prompt = ""
+    caption_extension: Extension = ".txt"
+    recursive: Recursive = False
+    existing: Annotated[Existing, Field(title="Existing captions")] = "overwrite"
+    """What becomes of a caption that is there: overwritten, kept with the sentence behind it, or left alone."""
+    prefix: Annotated[str, Kohya("prefix", "Prefix to add to BLIP caption")] = ""
+    """Put before every caption, for instance the trigger word."""
+    postfix: Annotated[str, Kohya("postfix", "Postfix to add to BLIP caption")] = ""
+    """Put after every caption."""
+    batch: Annotated[int, Field(ge=1, le=256), Kohya("batch_size", "Batch size")] = 1
+    """Pictures that the model looks at together."""
+    beam_search: Annotated[bool, Kohya("beam_search", "Use beam search")] = True
+    """Take the likeliest sentence; off draws one by chance, within top_p."""
+    num_beams: Annotated[int, Field(ge=1, le=32), Kohya("num_beams", "Number of beams")] = 1
+    """Sentences that are followed side by side while searching."""
+    top_p: Annotated[float, Field(gt=0, le=1), Kohya("top_p", "Top p")] = 0.9
+    """How much of the likely words may be drawn from, without beam search."""
+    max_length: Annotated[int, Field(ge=1, le=2048), Kohya("max_length", "Max length")] = 75
+    """Tokens of a caption at most; chatty models want 300."""
+    min_length: Annotated[int, Field(ge=0, le=2048), Kohya("min_length", "Min length")] = 5
+    """Tokens of a caption at least."""
+    workers: Workers = 2
+
+
+class Endpoint(Part):
+    """Sentences by a server that speaks OpenAI's language. The pictures are sent to it, and nowhere else."""
+
+    folder: Folder
+    url: Annotated[str, Field(title="Address", pattern=r"^https?://[^\s/]+\S*$")]
+    """The server's address up to `/v1`, such as http://127.0.0.1:1234/v1."""
+    model: str = ""
+    """The model's name there; empty leaves the choice to the server."""
+    key_variable: Annotated[str, Field(title="Key", pattern=r"^[A-Za-z0-9_]*$")] = ""
+    """The environment variable that holds the key, for a server that wants one."""
+    prompt: Prompt = "Describe this picture in one or two plain sentences for training an image model."
+    side: Annotated[int, Field(ge=64, le=4096, title="Size of the pictures sent")] = 1024
+    """Pictures are sent with at most this many pixels on their longer side."""
+    caption_extension: Extension = ".txt"
+    recursive: Recursive = False
+    existing: Annotated[Existing, Field(title="Existing captions")] = "overwrite"
+    """What becomes of a caption that is there: overwritten, kept with the sentence behind it, or left alone."""
+    prefix: str = ""
+    """Put before every caption, for instance the trigger word."""
+    postfix: str = ""
+    """Put after every caption."""
+    batch: Annotated[int, Field(ge=1, le=64, title="Pictures at once")] = 1
+    """Pictures that are sent at the same time."""
+    max_length: Annotated[int, Field(ge=1, le=8192, title="Max length")] = 300
+    """Tokens of a caption at most."""
+    timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    """Seconds to wait for a caption."""
+    workers: Workers = 2
+
+
+Captioning = Wd14 | Basic | Sentences | Endpoint
+"""The options of any captioner; all have folder, caption_extension, recursive and workers."""
