@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Before torch comes: tiny models lose more to waking threads than they win by them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +23,9 @@ from trainer.runfolder import RunFolder
 from trainer.train import run
 from trainer.tree import overlay
 
+# A shell that starts us in the background has Ctrl-C ignored, and so would all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same verdict each time, on busy machines too; `pytest --hypothesis-profile=default` searches for new cases.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")

@@ -177,6 +177,18 @@ def test_the_state_follows_from_the_files(folder: RunFolder) -> None:
     assert folder.state() == "interrupted"  # nor does it when it is too far back to be seen
 
 
+def test_an_attempt_that_died_before_it_spoke_has_not_the_ending_of_the_one_before(folder: RunFolder) -> None:
+    with folder.owned():
+        folder.event("start", step=0)
+        folder.event("stopped", step=3, reason="stop")
+    assert folder.state() == "stopped"
+    folder.write_pid(events=folder.size(), ended=1.0)  # went on with, and killed while the model was loaded
+    assert folder.state() == "interrupted"
+    with folder.owned():
+        folder.event("done", step=9, files=[])
+    assert folder.state() == "done"
+
+
 @pytest.mark.parametrize(
     "change", [{"started": -3600.0}, {"boot": "another"}, {"host": "another"}, {"command": ["vim"]}, {"pid": 2**22 + 5}]
 )

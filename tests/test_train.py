@@ -67,7 +67,7 @@ def test_golden_losses(kind: str, train: Train, bases: dict[str, Path]) -> None:
     if os.environ.get("LIKENESS_GOLDEN") == "write":
         GOLDEN.write_text(json.dumps({**golden, kind: found}, indent=1) + "\n")
     else:
-        assert found == pytest.approx(golden[kind], rel=1e-5)
+        assert found == pytest.approx(golden[kind], rel=1e-4)  # processors round apart: 2e-5 was seen
 
 
 def test_what_a_training_leaves_behind(train: Train, tmp_path: Path) -> None:

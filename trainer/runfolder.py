@@ -154,20 +154,25 @@ class RunFolder:
             raise RunError(f"{self.path}: an engine works here already; stop it first, or start a new run") from None
         except OSError as error:
             raise RunError(f"{self.path}: cannot be written ({error.strerror}); check its permissions") from error
+        begun = 0
         try:
             self._make_folders()
             for folder in (self.path, self.checkpoints, self.states, self.samples):
                 sweep(folder)
-            self.write_pid()
+            begun = self.size()
+            self.write_pid(events=begun)
             self._forget_old_commands()
             yield
         finally:
             with contextlib.suppress(DiskError):
-                self.write_pid(ended=time.time())
+                self.write_pid(events=begun, ended=time.time())
             lock.release()
 
     def write_pid(self, **more: float) -> None:
-        """Writes who works here, told apart from a later process that gets the same number."""
+        """Writes who works here, told apart from a later process that gets the same number.
+
+        `events`: bytes of events.jsonl that earlier attempts wrote; `ended`: unix time.
+        """
         write_json(self.path / "pid.json", {**identity(psutil.Process()), **more})
 
     def alive(self) -> bool:
@@ -185,13 +190,23 @@ class RunFolder:
             return "queued"
         if self.alive():
             return "running"
-        size = self._events.stat().st_size if self._events.exists() else 0
-        for event in reversed(self.tail(max(0, size - TAIL))[0]):
+        for event in reversed(self.tail(max(self._begun(), self.size() - TAIL))[0]):
             if event["kind"] in ENDS:
                 return event["kind"]
             if event["kind"] == "start":
                 break
         return "interrupted"
+
+    def size(self) -> int:
+        """Bytes of events.jsonl."""
+        return self._events.stat().st_size if self._events.exists() else 0
+
+    def _begun(self) -> int:
+        """Where the events of the last attempt begin: what an earlier one said last is not how this one ended."""
+        try:
+            return int(read_json(self.path / "pid.json").get("events", 0))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return 0
 
     def _check(self) -> None:
         if not (self.path / "config.json").is_file():
