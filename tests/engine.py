@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainer.runfolder import RunFolder
+from trainer.terminal import Wish
 
 
 def main() -> int:
@@ -25,17 +26,18 @@ def main() -> int:
     holds = int(wish.get("holds", 0))
     time.sleep(float(wish.get("imports", 0)))
     print("GPU", os.environ.get("CUDA_VISIBLE_DEVICES"), "home", os.environ["LIKENESS_HOME"], flush=True)
-    ended = []
-    signal.signal(signal.SIGTERM, lambda *_: ended.append(1) if end != "deaf" else None)
-    with folder.owned():
+    if end == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with folder.owned(), Wish().heard() as signals:
+        signals.patient = True
         first = max([event["step"] for event in folder.events() if event["kind"] == "step"], default=0)
         folder.event("start", step=first, steps=steps, epochs=1, family="sd15", device="cpu", images=2, batches=steps)
         for step in range(first + 1, steps + 1):
             folder.event("step", step=step, epoch=1, loss=1 / step, average=1 / step, lr={"unet": 1e-3}, rate=1 / 3)
             time.sleep(wait)
-            while (command := folder.take_command()) is None and step == holds and not ended:
+            while (command := folder.take_command()) is None and step == holds and not signals.stop:
                 time.sleep(0.01)
-            if ended or (end != "deaf" and command in ("stop", "pause")):
+            if signals.stop or (end != "deaf" and command in ("stop", "pause")):
                 folder.event("stopped", step=step, reason=command or "signal")
                 return 0
         if end == "crash":

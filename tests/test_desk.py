@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from tests.pictures import draw_folder
 from trainer import configio
 from trainer.config import AdafactorSchedule, AdamW, Config, Data, Lora, Train
+from trainer.data.folders import collect
 from trainer.errors import InputError
 from trainer.memory import estimate_memory
 from webui import form, machine, planning
@@ -21,6 +24,7 @@ from webui.own import advised, named, prefix_for, uses_of
 from webui.planline import duration, gigabytes, plan_html
 from webui.planning import Memory, Outlook, Planner, base_of, smaller
 from webui.settings import Settings
+from webui.tabs.start import _Own
 
 
 class Shop:
@@ -30,6 +34,7 @@ class Shop:
         self.settings, self.started = settings, list[Config]()
         self.rate: float | None = None
         self.runs = self
+        self.order, self.running, self.told = list[str](), list[str](), list[tuple[str, str]]()
 
     def lines(self) -> list[dict[str, Any]]:
         return [{"id": "old"}] if self.rate else []
@@ -44,7 +49,11 @@ class Shop:
         return {"rate": self.rate}
 
     def waiting(self) -> dict[str, Any]:
-        return {"running": []}
+        return {"order": self.order, "running": self.running}
+
+    def command(self, run: str, word: str) -> str:
+        self.told.append((run, word))
+        return "asked to stop"
 
     def start(self, config: Config) -> str:
         self.started.append(config)
@@ -164,10 +173,45 @@ def test_files_outside_the_roots_are_neither_read_nor_written(place: Settings) -
 
 
 def test_a_file_of_one_s_own_is_kept_and_none_is_overwritten(place: Settings) -> None:
-    first, same, other = (keep(place, "C:\\my\\set.json", text) for text in ("1", "1", "2"))
+    first, same, other = (keep(place, "C:\\my\\set.json", text)[0] for text in ("1", "1", "2"))
     assert (first.name, same, other.name) == ("set.json", first, "set-2.json")
     with pytest.raises(InputError):
         keep(place, "..", "x")
+
+
+def test_no_secret_is_kept(place: Settings) -> None:
+    secrets = ("huggingface_token", "wandb_api_key", "wandb_api_key_textbox", "my_password")
+    extra = "--wandb_api_key=hush --keep_tokens_separator ||| --hf-token hush hush '--api_key hush' --debug"
+    rest = {"network_dim": 8, "keep_tokens": 1, "max_token_length": 75, "comment": "the token ä"}
+    whole = {**rest, **dict.fromkeys(secrets, "hush"), "additional_parameters": extra}
+    for start in ("", "\ufeff"):
+        file, left = keep(place, "k.json", start + json.dumps(whole))
+        assert json.loads(file.read_text("utf-8")) == {
+            **rest,
+            "additional_parameters": "--keep_tokens_separator ||| --debug",
+        }
+        assert left == [
+            *secrets,
+            *(f"additional_parameters --{name}" for name in ("wandb_api_key", "hf-token", "api_key")),
+        ]
+    for text in (json.dumps(rest), '{"seed": 1, "seed": 2}', "[1]", "{"):
+        file, left = keep(place, "plain.json", text)
+        assert file.read_text("utf-8") == text and not left
+
+
+@pytest.mark.parametrize(("there", "chosen"), [(KOHYA, LIKENESS), (LIKENESS, KOHYA)])
+def test_a_file_is_saved_in_its_own_format(desk: Desk, place: Settings, there: str, chosen: str) -> None:
+    file, _ = save(place, str(place.data_dir / "set.json"), Config(seed=5), there, None)
+    before = file.read_bytes()
+    page = sheet(desk, form.write(Config()), path=str(file), style=chosen)
+    desk.save(page)
+    assert f"set.json is in the format of {there}, not of {chosen}" in str(page.mistakes[0])
+    assert file.read_bytes() == before
+    desk.load(page)
+    assert page.style == there
+    page.values = form.write(Config(seed=6))
+    desk.save(page)
+    assert open_file(place, str(file))[1].config.seed == 6 and (b"version" in file.read_bytes()) == (there == LIKENESS)
 
 
 def test_presets_are_listed_with_their_purpose(place: Settings) -> None:
@@ -224,6 +268,23 @@ def test_start_takes_what_is_right_and_nothing_else(desk: Desk) -> None:
     assert desk.jobs.started == [configio.load("demo")] and right.run == "run"  # pyrefly: ignore
 
 
+def test_stop_ends_what_is_shown_and_nothing_else(desk: Desk) -> None:
+    shop: Any = desk.jobs
+
+    def press(shown: str | None) -> str:
+        page = sheet(desk, form.write(Config()), run=shown)
+        desk.stop(page)
+        return page.notes[0]
+
+    assert press(None) == press("mine") == "No training runs."
+    shop.running, shop.order = ["other"], ["next"]
+    assert "mine does not train now. What trains is other; stop it in Runs" in press("mine")
+    assert "next waits in the queue" in press("next")
+    assert shop.told == []
+    assert press(None) == press("other") == "other: asked to stop."
+    assert shop.told == [("other", "stop")] * 2
+
+
 def test_the_printed_command_trains_the_same(desk: Desk, tmp_path: Path) -> None:
     config = configio.load("demo", ["optimizer.type=prodigy"])
     page = sheet(desk, form.write(config))
@@ -269,6 +330,23 @@ def test_uploaded_pictures_with_other_words_are_copied(place: Settings, tmp_path
     assert named(place, str(images), "mina", "woman") == str(copy)  # a second press of Start
     own = draw_folder(tmp_path / "own", {"1_zk9": 1})
     assert named(place, str(own), "mina", "woman") == str(own)  # what a person named is left alone
+
+
+def test_start_waits_for_pictures_that_are_still_opened(
+    desk: Desk, place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = draw_folder(tmp_path, {"mine": 2}) / "mine"
+
+    def slow(*asked: Any) -> Any:
+        time.sleep(0.3)
+        return collect(*asked)
+
+    monkeypatch.setattr(planning, "collect", slow)
+    card = object.__new__(_Own)
+    card.settings, card.jobs, card.form = place, desk.jobs, SimpleNamespace(desk=desk)  # pyrefly: ignore
+    told, panel = card.start(str(folder), "zk9", "", "pocket")
+    assert "steps" in told and "run" in panel
+    assert [Path(config.data.images) for config in desk.jobs.started] == [folder]  # pyrefly: ignore
 
 
 @pytest.mark.parametrize(("bf16", "precision"), [(True, "bf16"), (False, "fp16"), (None, "fp16")])

@@ -163,13 +163,24 @@ def test_an_engine_is_known_although_its_command_line_comes_late(make: Make, mon
     assert not list(early) and state(jobs, run) == "running"
 
 
-def test_a_second_stop_still_lets_the_engine_end_itself(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_stop_ends_a_step_that_goes_on_and_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "ONE_PRESS", 0)
+    monkeypatch.setattr(process, "AGAIN", 0.05)
     jobs = make()
-    run = jobs.start(config(steps=1000, wait=0.5))
+    run = jobs.start(config(steps=1000, wait=3600))
     until(lambda: has_stepped(jobs, run))
     assert [jobs.command(run, "stop"), jobs.command(run, "stop")] == ["asked to stop", "terminated"]
-    until(lambda: state(jobs, run) == "stopped")
+    until(lambda: state(jobs, run) == "interrupted")
+    assert jobs.detail(run)["error"]["text"] == "The engine was ended without saving (signal 15)"
+
+
+def test_how_an_engine_was_killed_is_known_at_once(make: Make) -> None:
+    jobs = make(watch=False)
+    run = jobs.start(config(steps=1000, wait=3600))
+    engine = psutil.Process(read_json(jobs.runs.root / run / "pid.json")["pid"])
+    engine.kill()
+    until(lambda: engine.status() == psutil.STATUS_ZOMBIE)
+    assert jobs.detail(run)["error"]["text"] == "The engine was killed (signal 9)"
 
 
 def test_pause_and_resume_go_on_in_the_same_folder(make: Make) -> None:
@@ -447,6 +458,19 @@ def test_a_long_curve_keeps_its_ends_its_spikes_and_all_else(tmp_path: Path) -> 
     assert {4321, 77} <= {event.get("step") for event in kept} and {"kind": "warning", "text": "hot"} in kept
     assert thin(events[:1000]) == events[:1000]
     assert folder.state() == "interrupted"
+
+
+def test_a_curve_that_is_thinned_while_it_grows_stays_even(tmp_path: Path) -> None:
+    folder = record(tmp_path, "a", 0)
+    story = Story(folder)
+    for begun in range(0, 20_000, 500):
+        with open(folder.path / "events.jsonl", "a") as file:
+            for step in range(begun + 1, begun + 501):
+                file.write(json.dumps({"kind": "step", "time": 2.0, "step": step, "loss": step * 7919 % 1000}) + "\n")
+        story.read_on()
+    steps = [event["step"] for event in thin(story.events) if event["kind"] == "step"]
+    counts = [sum(begun < step <= begun + 2000 for step in steps) for begun in range(0, 20_000, 2000)]
+    assert len(steps) <= MOST_STEPS and min(counts) > 0.8 * max(counts), counts
 
 
 def test_steps_that_are_done_again_after_a_resume_replace_the_first(tmp_path: Path) -> None:

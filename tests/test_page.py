@@ -357,7 +357,7 @@ def test_a_kohya_file_opened_changed_saved_and_loaded_again_holds_the_same(site:
     until(lambda: site.draft()["network"]["rank"] == 20)
     kept, draft = values(view), site.draft()
     assert kept[RANK] == "20" and kept["Pretrained model name or path"] == str(site.base)
-    view.get_by_role("radio", name="Kohya GUI").check()
+    expect(view.get_by_role("radio", name="Kohya GUI")).to_be_checked()
     press(view, "Save")
     expect(view.locator("#said")).to_contain_text("Saved to")
     assert json.loads(file.read_text())["network_dim"] == 20

@@ -13,7 +13,7 @@ from trainer.durable import DiskError, read_json, write_json
 from trainer.errors import InputError
 from trainer.tree import absolute, check
 from webui import form
-from webui.configs import keep, open_file, open_preset, save
+from webui.configs import keep, open_file, open_preset, save, style_of
 from webui.fields import FIELDS, variant_of
 from webui.folders import prepare
 from webui.form import at_fields
@@ -159,6 +159,7 @@ class Desk:
         """Reads the configuration file that the path names."""
         try:
             file, loaded = open_file(self.settings, sheet.path)
+            sheet.style = style_of(file)
         except InputError as error:
             sheet.mistakes.append(error)
             return self.look(sheet)
@@ -204,11 +205,14 @@ class Desk:
                     sheet.values = form.apply(sheet.values, {ask["name"]: meaning.default})
             case "open":
                 try:
-                    sheet.path = str(keep(self.settings, str(ask["name"]), str(ask["text"])))
+                    file, secrets = keep(self.settings, str(ask["name"]), str(ask["text"]))
                 except InputError as error:
                     sheet.mistakes.append(error)
                     return self.look(sheet)
-                return self.load(sheet)
+                sheet.path = str(file)
+                self.load(sheet)
+                sheet.notes += [f"{name} is left behind: secrets are never kept." for name in secrets]
+                return
             case "load" | "save":
                 sheet.path = str(ask["file"])
                 return self.load(sheet) if ask["do"] == "load" else self.save(sheet)
@@ -233,16 +237,21 @@ class Desk:
 
     def stop(self, sheet: Sheet) -> None:
         """Stops the job that is shown: it saves and ends; a second time terminates, a third kills."""
-        running = self.jobs.waiting()["running"]
-        run = sheet.run if sheet.run in running else next(iter(running), None)
-        if run is None:
-            sheet.notes.append("No training runs.")
-        else:
+        waiting = self.jobs.waiting()
+        running = waiting["running"]
+        run = sheet.run or next(iter(running), "")
+        if run in waiting["order"]:
+            sheet.notes.append(f"{run} waits in the queue and does not train yet; Cancel is in Runs.")
+        elif run in running:
             sheet.run = run
             try:
                 sheet.notes.append(f"{run}: {self.jobs.command(run, 'stop')}.")
             except InputError as error:
                 sheet.mistakes.append(error)
+        elif running:
+            sheet.notes.append(f"{run} does not train now. What trains is {', '.join(running)}; stop it in Runs.")
+        else:
+            sheet.notes.append("No training runs.")
         self.look(sheet)
 
     def print_command(self, sheet: Sheet) -> None:

@@ -207,15 +207,18 @@ class Jobs:
 
     def lines(self) -> list[Facts]:
         """Every run in short, the newest first, with its place in the queue."""
+        self._reap()
         waiting = self.queue.read()
         return [self._with_place(line, waiting) for line in self.runs.lines()]
 
     def line(self, run: str) -> Facts:
         """One run in short."""
+        self._reap()
         return self._with_place(self.runs.line(run), self.queue.read())
 
     def detail(self, run: str) -> Facts:
         """One run in full."""
+        self._reap()
         return self._with_place(self.runs.detail(run), self.queue.read())
 
     def _check_gpu(self, gpu: int | None) -> None:
@@ -335,12 +338,12 @@ class Jobs:
             code = child.poll()
             if code is None:
                 continue
-            with contextlib.suppress(ValueError):  # another thread was faster
-                self._children.remove((run, child))
-            with contextlib.suppress(InputError):  # it may be in the trash already
+            with contextlib.suppress(InputError, DiskError):  # it may be in the trash already
                 folder = self.runs.folder(run)
                 if folder.state() == "interrupted":
                     process.note_end(folder, code)
+            with contextlib.suppress(ValueError):  # another thread was faster
+                self._children.remove((run, child))
 
     def _watch(self) -> None:
         told = ""

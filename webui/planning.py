@@ -91,8 +91,8 @@ class Planner:
         self._looks: OrderedDict[str, tuple[Future[Collection], list[int]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def outlook(self, config: Config, patience: float = 0.2) -> Outlook:
-        """What can be said within `patience` seconds for the pictures."""
+    def outlook(self, config: Config, patience: float | None = 0.2) -> Outlook:
+        """What can be said within `patience` seconds for the pictures; None waits for all of them."""
         told = Outlook()
         at: dict[str, str] = {}
         general: list[str] = []
@@ -119,7 +119,7 @@ class Planner:
             told.mistakes = Mistakes(at, general)
         return told
 
-    def _count(self, config: Config, told: Outlook, patience: float) -> None:
+    def _count(self, config: Config, told: Outlook, patience: float | None) -> None:
         future, progress = self._look(config)
         try:
             collection = future.result(patience)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from webui import machine
 
 # -P: a torch.py or trainer/ that lies among someone's pictures is not imported.
 ENGINE = [sys.executable, "-P", "-m", "trainer"]
+AGAIN = 0.5  # seconds between two signals to an engine that is to end at once
 
 
 def start(run: RunFolder, data_dir: Path, gpu: int | None) -> subprocess.Popen[bytes]:
@@ -41,7 +43,7 @@ def start(run: RunFolder, data_dir: Path, gpu: int | None) -> subprocess.Popen[b
         begun = psutil.Process(engine.pid)
         while not begun.cmdline():  # the new program is in place a moment before its command line is
             time.sleep(0.001)
-        write_json(run.path / "pid.json", identity(begun))
+        write_json(run.path / "pid.json", {**identity(begun), "events": run.size()})
     return engine
 
 
@@ -53,13 +55,20 @@ def environment(data_dir: Path, gpu: int | None) -> dict[str, str]:
 
 
 def terminate(run: RunFolder) -> None:
-    """Asks a running engine to end; before its first step it does at once, for there is nothing to save."""
+    """Ends a running engine at once, without saving; one that hangs must be killed."""
     if engine := _engine(run):
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        threading.Thread(target=_insist, args=[engine], name="terminate", daemon=True).start()
+
+
+def _insist(engine: psutil.Process) -> None:
+    """Signals until it has ended: it takes the first signal for a wish to stop, and hears none while it computes."""
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        while engine.is_running() and engine.status() != psutil.STATUS_ZOMBIE:
             if sys.platform == "win32":
                 os.kill(engine.pid, signal.CTRL_BREAK_EVENT)
             else:
                 engine.terminate()
+            time.sleep(AGAIN)
 
 
 def kill(run: RunFolder) -> None:
