@@ -17,6 +17,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from trainer import places
 from trainer.runfolder import RunFolder
 from webui import api, browse, files, machine, settings, uploads
 from webui.api import routes
@@ -255,7 +256,10 @@ def test_a_stream_goes_on_where_the_page_was(jobs: Jobs, run: RunFolder) -> None
     assert told(Cursor(jobs, run.path.name, "rubbish").look())["log"]["text"].endswith("end\n")
 
 
-def test_the_stream_tells_at_once_and_ends_with_the_run(jobs: Jobs, run: RunFolder) -> None:
+def test_the_stream_tells_at_once_and_ends_with_the_run(
+    jobs: Jobs, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webui.stream.PING", 0.0)
     answer = stream(jobs, Cursor(jobs, run.path.name, None))
     assert answer.media_type == "text/event-stream" and answer.headers["x-accel-buffering"] == "no"
 
@@ -263,13 +267,14 @@ def test_the_stream_tells_at_once_and_ends_with_the_run(jobs: Jobs, run: RunFold
         heard = []
         async for message in answer.body_iterator:
             heard.append(str(message))
-            if len(heard) == 3:
+            if len(heard) == 4:
                 await anyio.to_thread.run_sync(jobs.trash, run.path.name)
         return heard
 
     with anyio.from_thread.start_blocking_portal() as portal:
         heard = portal.call(listen)
-    assert [message.split("\n")[1] for message in heard] == ["event: state", "event: events", "event: log"]
+    assert [message.split("\n")[1] for message in heard[:3]] == ["event: state", "event: events", "event: log"]
+    assert heard[3:] == ["event: ping\ndata:\n\n"]
 
 
 # The file browser
@@ -302,7 +307,8 @@ def test_the_browser_stays_in_its_folders(client: TestClient, tmp_path: Path) ->
     assert client.get("/api/browse", params={"path": str(home / "gone")}).status_code == 400
 
 
-def test_a_root_is_what_no_other_shows(tmp_path: Path) -> None:
+def test_a_root_is_what_no_other_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "ROOT", tmp_path / "elsewhere" / "likeness")  # it may lie in the same folder as ours
     hidden, plain = tmp_path / ".cache" / "models", tmp_path / "more" / "models"
     for folder in (hidden, plain):
         folder.mkdir(parents=True)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlparse
@@ -268,7 +269,7 @@ def test_the_buttons_reach_the_engine(server: Server, show: Show) -> None:
 
 @needs_browser
 def test_a_checkpoint_on_the_curve_can_be_downloaded(server: Server, show: Show) -> None:
-    record(server.settings.runs, epochs=2)
+    run = record(server.settings.runs, epochs=2)
     view = show(JOB)
     view.locator(".lk-dot[role=button]").nth(1).focus()
     view.keyboard.press("Enter")
@@ -277,6 +278,9 @@ def test_a_checkpoint_on_the_curve_can_be_downloaded(server: Server, show: Show)
     assert download.value.path().read_bytes() == b"weights of epoch 2"
     view.keyboard.press("Escape")
     assert view.locator(".lk-menu").is_hidden()
+    (run.checkpoints / "zk9-000001.safetensors").unlink()  # as "keep the last" does
+    until(lambda: view.locator(".lk-dot[role=button]").count() == 1)
+    assert view.locator(".lk-dot[role=button]").get_attribute("aria-label") == "Checkpoint of step 80: download"
 
 
 @needs_browser
@@ -329,6 +333,59 @@ def test_a_lost_server_is_told_and_found_again(server: Server, show: Show) -> No
         view.locator(".lk-lines div", has_text="after all").wait_for()
         until(lambda: view.locator(".lk-dot[role=button]").count() == 2)
         assert texts(view, ".lk-lines div").count("loading the model") == 1
+
+
+@needs_browser
+def test_a_stream_that_fell_silent_is_lost_and_opened_anew(server: Server, show: Show) -> None:
+    record(server.settings.runs, epochs=1)
+    view = show("")
+    view.clock.install()
+    view.evaluate("""() => {
+        window.opened = 0
+        window.EventSource = class {
+            constructor() { if (!window.opened++) setTimeout(() => this.onopen()) }
+            addEventListener() {}
+            close() {}
+        }
+        document.body.append(document.createElement('likeness-job'))
+    }""")
+    lost = view.get_by_text("Connection lost.")
+    lost.wait_for(state="hidden")
+    view.wait_for_function("window.opened === 1")
+    view.clock.run_for(1000)
+    assert lost.is_hidden()
+    view.clock.run_for(12000)
+    lost.wait_for()
+    assert view.evaluate("window.opened") == 2
+
+
+@needs_browser
+def test_a_run_in_the_trash_is_told_of_until_another_is_shown(server: Server, show: Show) -> None:
+    gone, other = (record(server.settings.runs, name=name, epochs=1) for name in ("gone", "other"))
+    view = show(f'<likeness-job run="{gone.path.name}"></likeness-job>')
+    view.get_by_text("40 of 400").wait_for()
+    server.jobs.trash(gone.path.name)
+    told = view.get_by_text("This run is no longer here")
+    told.wait_for()
+    assert view.get_by_text("Connection lost.").is_hidden()
+    view.locator("likeness-job").evaluate("(job, run) => job.setAttribute('run', run)", other.path.name)
+    view.get_by_role("heading", name="other").wait_for()
+    assert told.is_hidden()
+
+
+@needs_browser
+def test_of_a_long_run_few_steps_are_kept_evenly(server: Server, show: Show) -> None:
+    kept = show("").evaluate(
+        """async script => {
+            const { Story } = await import(script)
+            const story = new Story()
+            for (let step = 1; step <= 30000; step++) story.add({ kind: 'step', step, loss: 0.1 })
+            return story.steps.map(one => one.step)
+        }""",
+        f"{server.address}static/story.js",
+    )
+    assert 2000 <= len(kept) <= 4000 and (kept[0], kept[-1]) == (1, 30000)
+    assert max(after - before for before, after in pairwise(kept)) <= 16
 
 
 @needs_browser
@@ -434,6 +491,19 @@ def test_runs_are_searched_noted_duplicated_and_thrown_away(server: Server, show
 
 
 @needs_browser
+def test_a_note_is_there_although_the_list_was_not_read_yet(server: Server, show: Show) -> None:
+    run = record(server.settings.runs, epochs=1)
+    server.jobs.note(run.path.name, "too strong")
+    view = show(RUNS)
+    view.locator(".lk-runs .lk-link").wait_for()
+    view.locator("likeness-runs").evaluate("(runs, id) => { runs.lines = []; runs.open(id) }", run.path.name)
+    until(lambda: view.get_by_label("Notes").input_value() == "too strong")
+    view.get_by_label("Notes").fill("too strong, less")
+    view.get_by_role("button", name="All runs").click()
+    until(lambda: server.jobs.detail(run.path.name)["note"] == "too strong, less")
+
+
+@needs_browser
 def test_two_runs_side_by_side(server: Server, show: Show) -> None:
     record(server.settings.runs, name="anna", epochs=2)
     changes = {"data": {"buckets": None}, "optimizer": {"type": "adamw8bit"}}
@@ -466,6 +536,35 @@ def test_two_runs_side_by_side(server: Server, show: Show) -> None:
     until(lambda: view.locator(".lk-thumb").count() == 2)  # only berta has come so far
 
 
+@needs_browser
+def test_a_file_is_replaced_only_when_that_one_was_asked_about(server: Server, show: Show, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "set.json").write_text("{}")
+    view = show("")
+    view.evaluate(
+        """async ([script, start]) => {
+            const { choose } = await import(script)
+            const wish = { title: 'Save as', kind: 'save', ends: ['.json'], start, name: 'set.json' }
+            choose(wish).then(path => { window.saved = path })
+        }""",
+        [f"{server.address}static/browse.js", str(tmp_path / "one")],
+    )
+    save, told = view.get_by_role("button", name="Save", exact=True), view.locator("dialog .refused")
+    view.locator(".entry", has_text="set.json").wait_for()
+    save.click()
+    told.wait_for()
+    view.get_by_label("Path").fill(str(tmp_path / "two"))
+    view.keyboard.press("Enter")
+    told.wait_for(state="hidden")
+    save.click()
+    told.wait_for()
+    assert told.text_content() == "set.json is there already: press Save again to replace it."
+    save.click()
+    view.wait_for_function("window.saved")
+    assert view.evaluate("window.saved") == str(tmp_path / "two" / "set.json")
+
+
 # Pictures from the browser
 
 
@@ -481,3 +580,13 @@ def test_dropped_pictures_become_a_folder(server: Server, show: Show, tmp_path: 
     view.get_by_text("1 file left out").wait_for()
     images = Path(view.locator("#into").input_value())
     assert sorted(path.name for path in (images / "1_zk9").iterdir()) == ["a.png", "b.png"]
+
+
+@needs_browser
+def test_an_upload_that_a_proxy_refuses_is_told(server: Server, show: Show, tmp_path: Path) -> None:
+    (tmp_path / "many.zip").write_bytes(b"PK")
+    view = show('<likeness-drop into="#into"></likeness-drop>')
+    view.route("**/api/upload", lambda route: route.fulfill(status=413, content_type="text/html", body="<h1>413</h1>"))
+    view.locator("input[type=file]").first.set_input_files(tmp_path / "many.zip")
+    view.get_by_text("The server answered 413. A proxy on the way limits uploads").wait_for()
+    assert view.get_by_role("button", name="Cancel").is_hidden()

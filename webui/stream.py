@@ -17,7 +17,7 @@ from webui.jobs import Jobs
 from webui.runs import Missing, Story, thin
 
 EVERY = 0.5  # seconds between two looks at the files
-PING = 15.0  # seconds after which a silent stream says that it lives, or a proxy would cut it
+PING = 5.0  # seconds after which a silent stream says that it lives: a proxy, or live.js, would think it dead
 LOG = 1 << 16  # bytes of the log that are sent at once; of more, only the end
 ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
 CONTROLS = re.compile("[\x00-\x07\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\u2028\u2029]")
@@ -90,7 +90,7 @@ def stream(jobs: Jobs, cursor: Cursor) -> StreamingResponse:
             except Missing:  # it is in the trash
                 return
             if not told and time.monotonic() - spoke >= PING:
-                told = [": ping\n\n"]
+                told = ["event: ping\ndata:\n\n"]  # a comment would not reach the page's script
             for message in told:
                 yield message
                 spoke = time.monotonic()

@@ -25,6 +25,7 @@ class Browser extends HTMLElement {
   // taken too} -> a path, a File, or null.
   choose(wish) {
     this.wish = wish
+    this.sure = null // the path that Save was pressed for, and that it would replace
     say(this.title_, wish.title)
     this.nameRow.hidden = wish.kind !== 'save'
     this.name.value = wish.name || ''
@@ -57,6 +58,7 @@ class Browser extends HTMLElement {
 
   show(found) {
     this.folder = found.path
+    this.sure = null
     this.told.hidden = true
     this.path.value = found.path
     if (found.path) localStorage.setItem(LAST, found.path)
@@ -89,13 +91,13 @@ class Browser extends HTMLElement {
     if (!name) return this.name.focus()
     const file = /\.json$/i.test(name) ? name : `${name}.json`
     const there = [...this.list.querySelectorAll('span')].some(node => node.textContent === file)
-    if (there && this.sure !== file) {
-      this.sure = file
+    const path = `${this.folder.replace(/[\\/]$/, '')}${this.folder.includes('\\') ? '\\' : '/'}${file}`
+    if (there && this.sure !== path) {
+      this.sure = path
       this.told.hidden = false
       return say(this.told, `${file} is there already: press Save again to replace it.`)
     }
-    this.sure = null
-    this.end(`${this.folder.replace(/[\\/]$/, '')}${this.folder.includes('\\') ? '\\' : '/'}${file}`)
+    this.end(path)
   }
 
   enter(event) {

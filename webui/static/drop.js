@@ -2,6 +2,8 @@
 // folder that they became is written into the field, as if it had been typed.
 import { address, button, bytes, count, h, has, say } from './tools.js'
 
+const TOO_LARGE = ' A proxy on the way limits uploads: send a smaller zip, or open this page over ssh.'
+
 class Drop extends HTMLElement {
   connectedCallback() {
     if (this.area) return
@@ -21,7 +23,7 @@ class Drop extends HTMLElement {
       ondrop: async event => {
         event.preventDefault()
         this.area.classList.remove('lk-over')
-        this.send(await dropped(event.dataTransfer))
+        await dropped(event.dataTransfer).then(files => this.send(files), () => say(this.told, 'Your browser could not read what was dropped. Choose it with a button.'))
       },
     }, h('b', {}, 'Drop pictures, a folder or a zip here'),
     h('div', { class: 'lk-row' }, button('Choose pictures or a zip', () => this.files.click(), { class: 'lk-button' }),
@@ -66,7 +68,7 @@ class Drop extends HTMLElement {
       this.bar.value = event.loaded / event.total
       say(this.told, event.loaded < event.total ? `${bytes(event.loaded)} of ${bytes(size)} sent` : 'Looking at the pictures …')
     }
-    request.onload = () => this.came(request.status, JSON.parse(request.responseText || '{}'), end)
+    request.onload = () => this.came(request.status, read(request.responseText), end)
     request.onerror = () => end('The connection was lost. Drop them again.')
     request.onabort = () => end('Cancelled; nothing was kept.')
     this.bar.hidden = this.stopButton.hidden = false
@@ -77,7 +79,7 @@ class Drop extends HTMLElement {
   }
 
   came(status, answer, end) {
-    if (status !== 200) return end(answer.error || `The server answered ${status}.`)
+    if (status !== 200) return end(answer.error || `The server answered ${status}.${status === 413 ? TOO_LARGE : ''}`)
     end(`${count(answer.pictures, 'picture')}${has(answer.captions) && answer.captions ? ` and ${count(answer.captions, 'caption')}` : ''} uploaded.`)
     this.problems.hidden = !answer.problems.length
     say(this.problems.firstChild, `${count(answer.problems.length, 'file')} left out`)
@@ -85,6 +87,15 @@ class Drop extends HTMLElement {
     const field = document.querySelector(this.getAttribute('into'))
     field.value = answer.images
     field.dispatchEvent(new Event('input', { bubbles: true }))
+  }
+}
+
+// A proxy refuses in HTML.
+function read(text) {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return {}
   }
 }
 

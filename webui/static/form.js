@@ -119,7 +119,8 @@ addEventListener('likeness-state', () => {
   if (start) setTimeout(() => document.getElementById('job')?.scrollIntoView({ block: 'start' }), 200)
 })
 // Tabs and accordions are drawn when they are opened; the marks come after.
-const bears = node => node.nodeType === 1 && (node.closest('.field') || node.querySelector('.field'))
+const MARKED = '.field, .path-file, .path-folder'
+const bears = node => node.nodeType === 1 && (node.closest(MARKED) || node.querySelector(MARKED))
 new MutationObserver(changes => changes.some(({ addedNodes }) => [...addedNodes].some(bears)) && refresh())
   .observe(document.documentElement, { childList: true, subtree: true })
 

@@ -43,6 +43,7 @@ class Job extends Live {
   choose(lines, error) {
     this.dataset.known = '' // panel.css shows what stands below it
     if (!lines) return this.told(error)
+    this.lost.hidden = !this.cut
     const active = lines.filter(line => line.state === 'running' || line.state === 'queued')
     if (!this.getAttribute('run')) {
       const still = active.find(line => line.id === this.picked)
@@ -72,21 +73,22 @@ class Job extends Live {
     this.line = this.detailOf = null
     say(this.facts.device.previousElementSibling, FACTS.device)
     this.told(null)
+    this.away.hidden = true
     this.unwatch = run ? watch(run, (stream, what, anew) => this.heard(stream, what, anew)) : null
   }
 
   heard(stream, what, anew) {
-    if (what === 'link') this.lost.hidden = !stream.lost
+    if (what === 'link') {
+      this.cut = stream.lost
+      this.lost.hidden = !this.cut
+    }
     if (what === 'gone') this.away.hidden = false
     if (what === 'log') {
       if (anew) this.log.clear()
       this.log.write(anew ? stream.log.join('') : stream.log.at(-1))
     }
-    if (what === 'state' && stream.line) this.status(stream)
-    if (what === 'events') {
-      this.picture(stream)
-      if (stream.line) this.status(stream)
-    }
+    if (what === 'events') this.picture(stream)
+    if ((what === 'state' || what === 'events') && stream.line) this.status(stream)
   }
 
   // Nodes, made once: later only their texts change, so nothing jumps.
@@ -136,8 +138,8 @@ class Job extends Live {
   }
 
   // The state in words, the numbers, and the buttons that make sense in it.
-  status({ line, story }) {
-    const { progress } = line
+  status(stream) {
+    const { line, story } = stream, { progress } = line
     const state = line.state === 'stopped' && story.ending?.reason === 'pause' ? 'paused' : line.state
     this.pill.className = `lk-pill lk-${state}`
     say(this.pill, STATES[state])
@@ -162,7 +164,7 @@ class Job extends Live {
     this.measure(this.machine)
     this.choices(line, state)
     this.explain(line, story)
-    this.listFiles(line)
+    if (this.listFiles(line)) this.picture(stream)
   }
 
   choices(line, state) {
@@ -216,13 +218,21 @@ class Job extends Live {
     }
   }
 
-  // The curve and the samples.
-  picture({ story, run }) {
-    const checkpoints = [...story.checkpoints.values()].filter(event => event.file.startsWith('checkpoints/')).map(event => ({
-      ...event, name: event.file.split('/').at(-1), url: address(filePath(run, event.file)),
-      size: this.line?.files.find(file => file.file === event.file)?.size,
+  // The curve and the samples, once a frame however much is told.
+  picture(stream) {
+    this.latest = stream
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0
+      this.paint(this.latest)
+    })
+  }
+
+  paint({ story, run, line }) {
+    const sizes = new Map(line?.files.map(({ file, size }) => [file, size])) // without those that were pruned
+    const checkpoints = [...story.checkpoints.values()].filter(({ file }) => file.startsWith('checkpoints/') && sizes.has(file)).map(event => ({
+      ...event, name: event.file.split('/').at(-1), url: address(filePath(run, event.file)), size: sizes.get(event.file),
     }))
-    this.chart.draw([{ name: this.line?.name || run, steps: story.steps, epochs: story.epochs, validations: story.validations, checkpoints }])
+    this.chart.draw([{ name: line?.name || run, steps: story.steps, epochs: story.epochs, validations: story.validations, checkpoints }])
     const samples = [...story.samples.values()].map(event => ({
       ...event, url: address(filePath(run, event.file)), thumb: address(filePath(run, event.file, 'thumb')),
     }))
@@ -230,9 +240,10 @@ class Job extends Live {
     this.samples.draw(samples)
   }
 
+  // Gives whether they are others than before.
   listFiles(line) {
     const key = JSON.stringify([line.id, line.files, line.state])
-    if (key === this.filesKey) return
+    if (key === this.filesKey) return false
     this.filesKey = key
     const item = (name, path, size, more) => h('li', {}, h('a', { href: address(path), download: true }, name), h('span', { class: 'lk-soft' }, [has(size) && bytes(size), more].filter(Boolean).join(', ')))
     const final = line.files.filter(file => !/-(\d{6}|step\d{8})\.safetensors$/.test(file.file))
@@ -243,6 +254,7 @@ class Job extends Live {
         others.map(file => item(file.file.split('/').at(-1), file.url, file.size)),
         item('config.json', filePath(line.id, 'config.json'), null, 'the settings'), item('stdout.log', filePath(line.id, 'stdout.log'), null, 'the whole log')),
       h('a', { class: 'lk-button', href: address(runPath(line.id, '/zip')), download: true }, 'Download all as a zip'))
+    return true
   }
 
   // Where the run trains, as the machine was last heard to be.

@@ -4,6 +4,9 @@ import { address, ask, runPath } from './tools.js'
 import { Story } from './story.js'
 
 const AGAIN = 1500 // ms before a stream that the browser gave up is opened anew
+const PATIENCE = 8000 // ms for the answer to a poll
+const OPENING = 30000 // ms for a stream to begin: a long run is read first
+const SILENCE = 12000 // ms without a word, or one of the server's pings, after which a stream is dead
 const streams = new Map()
 const polls = new Map()
 
@@ -14,6 +17,7 @@ export function watch(run, listener) {
   streams.set(run, stream)
   stream.listeners.add(listener)
   for (const what of ['link', 'state', 'events', 'log']) listener(stream, what, true)
+  if (stream.gone) listener(stream, 'gone', true)
   return () => {
     stream.listeners.delete(listener)
     if (!stream.listeners.size) {
@@ -37,17 +41,25 @@ class Stream {
   open() {
     this.source = new EventSource(address(runPath(this.run, '/stream')))
     this.fresh = true
-    this.source.onopen = () => this.link(false)
+    this.listen(OPENING)
+    this.source.onopen = () => {
+      this.listen()
+      this.link(false)
+    }
     this.source.onerror = () => this.failed()
+    this.source.addEventListener('ping', () => this.listen())
     this.source.addEventListener('state', event => {
+      this.listen()
       this.line = JSON.parse(event.data)
       this.tell('state')
     })
     this.source.addEventListener('events', event => {
+      this.listen()
       for (const one of JSON.parse(event.data)) this.story.add(one)
       this.tell('events')
     })
     this.source.addEventListener('log', event => {
+      this.listen()
       if (this.fresh) this.log = [] // a new stream begins with the end of the log once more
       const anew = this.fresh
       this.fresh = false
@@ -57,15 +69,27 @@ class Stream {
     })
   }
 
+  // A tunnel that died says nothing, not even that it ended.
+  listen(patience = SILENCE) {
+    clearTimeout(this.silence)
+    this.silence = setTimeout(() => {
+      this.link(true)
+      this.source.close()
+      this.open()
+    }, patience)
+  }
+
   // The browser itself comes back when a stream breaks, but not when the answer is no stream (a proxy's 502, a server
   // that is starting): then we do, unless the run is not there any more.
   async failed() {
     this.link(true)
     if (this.source.readyState !== EventSource.CLOSED) return
-    const answer = await ask(runPath(this.run)).catch(error => error)
+    clearTimeout(this.silence)
+    const answer = await ask(runPath(this.run), undefined, 'GET', PATIENCE).catch(error => error)
     if (!this.listeners.size) return
     if (answer.status === 404) {
       this.gone = true
+      this.link(false)
       this.tell('gone')
       return
     }
@@ -85,6 +109,7 @@ class Stream {
 
   close() {
     clearTimeout(this.timer)
+    clearTimeout(this.silence)
     this.source.close()
   }
 }
@@ -98,7 +123,7 @@ export function poll(path, seconds, listener) {
     one.look = async () => {
       clearTimeout(one.timer)
       const turn = ++one.turn
-      const [answer, error] = await ask(path).then(found => [found, null], problem => [null, problem])
+      const [answer, error] = await ask(path, undefined, 'GET', PATIENCE).then(found => [found, null], problem => [null, problem])
       if (turn !== one.turn) return // asked once more meanwhile
       one.last = answer || one.last
       for (const each of [...one.listeners]) each(answer, error)

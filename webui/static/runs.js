@@ -125,9 +125,13 @@ class Runs extends Live {
 
   // One run, whole, in place of the list.
   open(id) {
-    const line = this.lines.find(each => each.id === id)
-    const note = h('textarea', { class: 'lk-input', rows: 3, value: line?.note || '', 'aria-label': 'Notes', placeholder: 'What you tried, what you saw, what to try next' })
+    const note = h('textarea', { class: 'lk-input', rows: 3, disabled: true, 'aria-label': 'Notes', placeholder: 'What you tried, what you saw, what to try next' })
     const saved = h('span', { class: 'lk-soft', role: 'status' })
+    // An empty field would be saved over a note that was not read yet.
+    ask(runPath(id)).then(known => {
+      note.value = known.note || ''
+      note.disabled = false
+    }, error => say(saved, error.message))
     note.addEventListener('change', () => ask(runPath(id, '/note'), { note: note.value }, 'PUT').then(() => {
       say(saved, 'Saved.')
       refresh('api/runs')

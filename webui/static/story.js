@@ -1,5 +1,7 @@
 // All that a run has told, from its events. To hear an event twice changes nothing, so a stream may begin anew.
 
+const MOST = 4000 // steps that are kept; of a longer run one in two, in four, ...
+
 export class Story {
   start = {}
   ending = null // the last of stopped, done, error
@@ -40,5 +42,14 @@ export class Story {
   #step(event) {
     while (this.steps.length && this.last.step >= event.step) this.steps.pop()
     this.steps.push(event)
+    if (this.steps.length > MOST) this.#thin()
+  }
+
+  // The first of every so many steps, and the last. Powers of two: what was left is left evenly again.
+  #thin() {
+    const { last, steps: [first] } = this
+    const every = 2 ** Math.ceil(Math.log2((last.step - first.step) / MOST * 2))
+    const part = one => Math.floor(one.step / every)
+    this.steps = this.steps.filter((one, place, all) => !place || one === last || part(one) > part(all[place - 1]))
   }
 }

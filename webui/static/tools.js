@@ -4,9 +4,10 @@
 export const BASE = new URL('..', import.meta.url)
 export const address = path => new URL(path, BASE).href
 
-// The answer of one of our routes; an Error that carries the server's words, and its status (0: not reached).
-export async function ask(path, body, method = body === undefined ? 'GET' : 'POST') {
-  const options = { method, headers: { Accept: 'application/json' } }
+// The answer of one of our routes; an Error that carries the server's words, and its status (0: not reached, or not
+// within so many milliseconds).
+export async function ask(path, body, method = body === undefined ? 'GET' : 'POST', within) {
+  const options = { method, headers: { Accept: 'application/json' }, ...(within && { signal: AbortSignal.timeout(within) }) }
   if (body !== undefined) {
     options.headers['Content-Type'] = 'application/json'
     options.body = JSON.stringify(body)

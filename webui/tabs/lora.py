@@ -137,7 +137,7 @@ class LoraTab:
     def _tie(self) -> None:
         desk, boxes = self.desk, self.boxes
         everything = boxes.all() | {self.wire, self.path, self.style, self.run, *self.wish.values()}
-        outputs = [*boxes.by_name.values(), *self.shown, self.path, self.run, self.panel]
+        outputs = [*boxes.by_name.values(), *self.shown, self.path, self.style, self.run, self.panel]
 
         # What fills the form is done one after the other, so that the last press is what stands in it.
         def tie(event: Any, work: Work, trigger_mode: str = "once") -> None:
@@ -204,6 +204,8 @@ class LoraTab:
         told |= dict(zip(self.shown, sheet.shown(), strict=True))
         if sheet.path != (data.get(self.path) or ""):
             told[self.path] = sheet.path
+        if sheet.style != (data.get(self.style) or LIKENESS):
+            told[self.style] = sheet.style
         if sheet.run != data.get(self.run):
             told |= {self.run: sheet.run, self.panel: panel_of(sheet.run)}
         return told

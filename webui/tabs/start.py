@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -91,7 +90,7 @@ class _Own:
         )
         self.images = gr.Textbox(
             label="or a folder that is here", info="With pictures, or with folders named 10_zk9 woman.", max_lines=1,
-            elem_id="start-images", elem_classes=["field", "path-folder"],
+            elem_id="start-images", elem_classes=["path-folder"],
         )  # fmt: skip
         choices = list(picks(settings))
         first = next((path for _, path in choices if Path(path).is_absolute()), SD15)
@@ -147,7 +146,7 @@ class _Own:
             if not trigger.strip():
                 raise InputError("Trigger word: it is empty; give a word that means nothing yet, such as zk9")
             config, reasons = advised(self.settings, named(self.settings, images, trigger, kind), trigger, kind, base)
-            outlook = self.form.desk.planner.outlook(config, math.inf)
+            outlook = self.form.desk.planner.outlook(config, None)
             if outlook.mistakes:
                 return _told(outlook, reasons), gr.skip()
             return _told(outlook, reasons), panel_of(self.jobs.start(config))
