@@ -49,6 +49,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A models folder of the test's own."""
+    monkeypatch.setenv("LIKENESS_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "models").mkdir(parents=True)
+    return tmp_path / "home" / "models"
+
+
+@pytest.fixture
 def small(bases: dict[str, Path], images: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) -> Tree:
     """A config that trains in a second: 64 pixels, two steps. Encoded pictures are shared by all tests."""
     monkeypatch.setenv("LIKENESS_HOME", str(tmp_path_factory.getbasetemp() / "home"))

@@ -51,13 +51,6 @@ def subject(size: tuple[int, int] = (120, 80)) -> Image.Image:
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LIKENESS_HOME", str(tmp_path / "home"))
-    (tmp_path / "home" / "models").mkdir(parents=True)
-    return tmp_path / "home" / "models"
-
-
-@pytest.fixture
 def img(tmp_path: Path) -> Path:
     folder = tmp_path / "img" / "10_zk9"
     folder.mkdir(parents=True)

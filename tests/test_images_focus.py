@@ -64,13 +64,6 @@ def make_yunet(file: Path, sides: tuple[Any, Any] = (640, 640)) -> Path:
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LIKENESS_HOME", str(tmp_path / "home"))
-    (tmp_path / "home" / "models").mkdir(parents=True)
-    return tmp_path / "home" / "models"
-
-
-@pytest.fixture
 def yunet(models: Path) -> Path:
     return make_yunet(models / "face_detection_yunet_2023mar.onnx")
 
