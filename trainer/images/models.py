@@ -57,7 +57,7 @@ class Model:
         kind = np.float16 if self.input.type == "tensor(float16)" else np.float32
         try:
             found = self.session.run(self.outputs, {self.input.name: np.ascontiguousarray(values, kind)})
-        except Exception as error:  # as above
+        except Exception as error:  # onnxruntime has a class of its own for each kind of failure
             raise InputError(
                 f"{self.option}: {plain(self.file.name)} fails on a picture ({plain(str(error), 120)}); "
                 "it may be a model of another kind"
