@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from trainer import places
 from trainer.runfolder import RunFolder
-from webui import api, browse, files, machine, settings, uploads
+from webui import api, browse, files, machine, routing, settings, uploads
 from webui.api import routes
 from webui.jobs import Jobs
 from webui.settings import Settings
@@ -189,7 +189,7 @@ def test_bodies_must_be_json_and_say_what_is_wrong(client: TestClient, run: RunF
     for bad in (b"{", b"[1]", b"[" * 100_000, b"\xff", b'{"note": 3}', b"9" * 5000):
         answer = client.put(address, content=bad, headers=kind)
         assert answer.status_code == 400 and answer.json()["error"], bad[:20]
-    assert client.put(address, content=b" " * (api.LARGEST + 1), headers=kind).status_code == 413
+    assert client.put(address, content=b" " * (routing.LARGEST + 1), headers=kind).status_code == 413
     assert client.put(address, json={"note": "x" * 30_000}).status_code == 400
     assert client.put(address, json={"note": "ö <b>"}).status_code == 200
     assert client.get("/api/runs").json()[0]["note"] == "ö <b>"

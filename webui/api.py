@@ -1,10 +1,6 @@
-"""The page's own routes: runs, queue, machine, files. JSON in and out; an error is `{"error": words}`."""
+"""The routes of runs, of the queue, of the machine and its files."""
 
 from __future__ import annotations
-
-import json
-from collections.abc import Callable
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -13,33 +9,21 @@ from starlette.routing import Route
 
 from trainer import configio
 from trainer.config import Config
-from trainer.durable import DiskError, need_space
+from trainer.durable import need_space
 from trainer.errors import InputError
 from trainer.tree import absolute, check, overlay
-from webui.browse import Outside, browse
+from webui.browse import browse
 from webui.fields import names
 from webui.files import SIZES, download, download_all, thumb, thumbs_of
 from webui.folders import prepare
-from webui.jobs import Conflict, Jobs, flags_of
+from webui.jobs import Jobs, flags_of
 from webui.machine import machine
-from webui.runs import Missing
+from webui.routing import Json, Tree, number, refusal, route, text, whole_or_none
 from webui.settings import Settings
 from webui.stream import Cursor, stream
-from webui.uploads import TooLarge, Upload, receive, whole
+from webui.uploads import Upload, receive, whole
 
-LARGEST = 4 * 2**20  # bytes of a JSON body
 MOST_COMPARED = 16
-MOST_SECONDS = 1e11  # a time in milliseconds would be later
-
-Tree = dict[str, Any]
-Work = Callable[[Request, Tree], Any]
-
-
-class WrongKind(InputError):
-    """A body that is not declared as JSON: such a request any web page could send."""
-
-
-STATUS = {Missing: 404, Outside: 403, Conflict: 409, TooLarge: 413, WrongKind: 415, DiskError: 507, InputError: 400}
 
 
 def routes(settings: Settings, jobs: Jobs) -> list[Route]:
@@ -47,34 +31,24 @@ def routes(settings: Settings, jobs: Jobs) -> list[Route]:
     api = _Api(settings, jobs)
     run = "/api/runs/{run}"
     return [
-        _route("/api/runs", GET=lambda request, body: jobs.lines(), POST=api.start),
-        _route(run, GET=lambda request, body: jobs.detail(_run(request))),
-        _route(f"{run}/stream", GET=api.stream),
-        _route(f"{run}/command", POST=api.command),
-        _route(f"{run}/note", PUT=api.note),
-        _route(f"{run}/trash", POST=api.trash),
-        _route(f"{run}/again", POST=api.again),
-        _route(f"{run}/file/{{path:path}}", GET=api.file),
-        _route(f"{run}/zip", GET=lambda request, body: download_all(jobs.runs.folder(_run(request)))),
-        _route(f"{run}/thumb/{{path:path}}", GET=api.thumb),
-        _route("/api/compare", GET=api.compare),
-        _route("/api/queue", GET=lambda request, body: jobs.waiting(), POST=api.queue),
-        _route("/api/options", GET=lambda request, body: names()),
-        _route("/api/machine", GET=lambda request, body: machine(settings.runs)),
-        _route("/api/browse", GET=api.browse),
-        _route("/api/folders", POST=lambda request, body: prepare(body, settings)),
+        route("/api/runs", GET=lambda request, body: jobs.lines(), POST=api.start),
+        route(run, GET=lambda request, body: jobs.detail(_run(request))),
+        route(f"{run}/stream", GET=api.stream),
+        route(f"{run}/command", POST=api.command),
+        route(f"{run}/note", PUT=api.note),
+        route(f"{run}/trash", POST=api.trash),
+        route(f"{run}/again", POST=api.again),
+        route(f"{run}/file/{{path:path}}", GET=api.file),
+        route(f"{run}/zip", GET=lambda request, body: download_all(jobs.runs.folder(_run(request)))),
+        route(f"{run}/thumb/{{path:path}}", GET=api.thumb),
+        route("/api/compare", GET=api.compare),
+        route("/api/queue", GET=lambda request, body: jobs.waiting(), POST=api.queue),
+        route("/api/options", GET=lambda request, body: names()),
+        route("/api/machine", GET=lambda request, body: machine(settings.runs)),
+        route("/api/browse", GET=api.browse),
+        route("/api/folders", POST=lambda request, body: prepare(body, settings)),
         Route("/api/upload", api.upload, methods=["POST"]),
     ]
-
-
-class Json(Response):
-    """JSON in ASCII, so that a name with broken letters cannot break the answer."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """The bytes of a value; ValueError for NaN, which JSON has not."""
-        return json.dumps(content, allow_nan=False).encode()
 
 
 class _Api:
@@ -87,7 +61,7 @@ class _Api:
         """{"preset": name | "config": tree, "set": {dotted: value}, "press", "gpu", "at"} -> {"id"}."""
         flags = flags_of(_changes(body))
         if "preset" in body:
-            config = configio.load(_text(body, "preset"), flags)
+            config = configio.load(text(body, "preset"), flags)
         else:
             tree = body.get("config")
             if not isinstance(tree, dict):
@@ -96,8 +70,8 @@ class _Api:
             for flag in flags:
                 tree = overlay(tree, configio.flag_tree(flag))
             config = check(overlay(Config().model_dump(mode="json"), tree), "config")
-        press = _text(body, "press") if "press" in body else None
-        return {"id": self.jobs.start(config, press, _whole(body, "gpu"), _number(body, "at"))}
+        press = text(body, "press") if "press" in body else None
+        return {"id": self.jobs.start(config, press, whole_or_none(body, "gpu"), number(body, "at"))}
 
     def stream(self, request: Request, body: Tree) -> Response:
         """Server-sent events of a run, from where the page was."""
@@ -105,11 +79,11 @@ class _Api:
 
     def command(self, request: Request, body: Tree) -> Tree:
         """{"command": word} -> {"did": what was done}."""
-        return {"did": self.jobs.command(_run(request), _text(body, "command"))}
+        return {"did": self.jobs.command(_run(request), text(body, "command"))}
 
     def note(self, request: Request, body: Tree) -> Tree:
         """{"note": text}."""
-        self.jobs.note(_run(request), _text(body, "note"))
+        self.jobs.note(_run(request), text(body, "note"))
         return {}
 
     def trash(self, request: Request, body: Tree) -> Tree:
@@ -118,7 +92,7 @@ class _Api:
 
     def again(self, request: Request, body: Tree) -> Tree:
         """{"set": {dotted: value}, "gpu"} -> {"id"} of a new run with these changes."""
-        return {"id": self.jobs.again(_run(request), _changes(body), _whole(body, "gpu"))}
+        return {"id": self.jobs.again(_run(request), _changes(body), whole_or_none(body, "gpu"))}
 
     def file(self, request: Request, body: Tree) -> Response:
         """A file of a run, as a download."""
@@ -144,8 +118,8 @@ class _Api:
         elif isinstance(paused := body.get("paused"), bool):
             self.jobs.pause(paused)
         elif "at" in body or "gpu" in body:
-            wishes = {"at": _number(body, "at"), "gpu": _whole(body, "gpu")}
-            self.jobs.wish(_text(body, "id"), **{name: wish for name, wish in wishes.items() if name in body})
+            wishes = {"at": number(body, "at"), "gpu": whole_or_none(body, "gpu")}
+            self.jobs.wish(text(body, "id"), **{name: wish for name, wish in wishes.items() if name in body})
         else:
             raise InputError('queue: give {"order": ids}, {"paused": true or false}, or {"id", "at" or "gpu"}')
         return self.jobs.waiting()
@@ -174,69 +148,11 @@ class _Api:
                 await run_in_threadpool(upload.discard)
 
 
-def refusal(error: InputError) -> Response:
-    """What is answered when something cannot be done."""
-    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
-    return Json({"error": str(error)}, status)
-
-
-def _route(path: str, **work: Work) -> Route:
-    """A route whose work is done in a thread, because it reads and writes files."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            body = await _body(request) if request.method in ("POST", "PUT") else {}
-            work_for = work["GET" if request.method == "HEAD" else request.method]
-            result = await run_in_threadpool(work_for, request, body)
-        except InputError as error:
-            return refusal(error)
-        return result if isinstance(result, Response) else Json(result)
-
-    return Route(path, endpoint, methods=[*work])
-
-
-async def _body(request: Request) -> Tree:
-    """The JSON object that came, {} for none."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > LARGEST:
-            raise TooLarge(f"body: more than {LARGEST:,} bytes of JSON")
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise WrongKind("body: send it as application/json")
-    try:
-        tree = json.loads(data.decode()) if data.strip() else {}
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"body: broken JSON ({error})") from None
-    if not isinstance(tree, dict):
-        raise InputError("body: send a JSON object")
-    return tree
-
-
-def _run(request: Request) -> str:
-    return request.path_params["run"]
-
-
-def _text(body: Tree, name: str) -> str:
-    if not isinstance(value := body.get(name), str):
-        raise InputError(f"{name}: give a text")
-    return value
-
-
-def _number(body: Tree, name: str) -> float | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MOST_SECONDS:
-        raise InputError(f"{name}: {str(value)[:40]} is no time; give unix seconds, or null")
-    return float(value)
-
-
-def _whole(body: Tree, name: str) -> int | None:
-    return None if body.get(name) is None else whole(name, body[name], 0, 1023)
-
-
 def _changes(body: Tree) -> Tree:
     if not isinstance(changes := body.get("set", {}), dict):
         raise InputError('set: give an object such as {"optimizer.lr": 1e-4}')
     return changes
+
+
+def _run(request: Request) -> str:
+    return request.path_params["run"]

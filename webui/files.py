@@ -78,15 +78,23 @@ def thumb(run: RunFolder, name: str, size: int, thumbs: Path) -> Response:
     path = locate(run, name)
     if not path.is_relative_to(run.samples):
         raise Missing(f"{name[:200]}: only samples are shown small")
+    return small(path, size, thumbs)
+
+
+def small(path: Path, size: int, thumbs: Path) -> Response:
+    """A picture at most `size` pixels wide and high as WebP, kept in `thumbs` until the picture changes.
+
+    Raises Missing for what is no picture.
+    """
     size = min(max(size, SIZES[0]), SIZES[1])
     stamp = path.stat()
     key = hashlib.sha256(f"{path}\0{stamp.st_mtime_ns}\0{stamp.st_size}\0{size}".encode()).hexdigest()
-    small = thumbs / key[:2] / f"{key}.webp"
-    if not small.is_file():
-        make_folder(small.parent)
-        write_aside(small, shrunk(path, size))
+    kept = thumbs / key[:2] / f"{key}.webp"
+    if not kept.is_file():
+        make_folder(kept.parent)
+        write_aside(kept, shrunk(path, size))
     headers = {**SAFE, "Cache-Control": "private, max-age=3600", "ETag": f'"{key[:32]}"'}
-    return FileResponse(small, media_type="image/webp", headers=headers)
+    return FileResponse(kept, media_type="image/webp", headers=headers)
 
 
 def prune(thumbs: Path, most: int = MOST_KEPT) -> None:

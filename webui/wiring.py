@@ -25,12 +25,13 @@ PLAIN_SITE: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url"
 
 def build(settings: Settings) -> FastAPI:
     """The page itself."""
-    from webui import api, app, files
+    from webui import api, app, files, pictures
     from webui.jobs import Jobs
 
     jobs = Jobs(settings)
     threading.Thread(target=files.prune, args=(files.thumbs_of(settings),), daemon=True).start()
-    return compose(settings, app.build(settings, jobs), api.routes(settings, jobs), app.look(), jobs.close)
+    routes = [*api.routes(settings, jobs), *pictures.routes(settings)]
+    return compose(settings, app.build(settings, jobs), routes, app.look(), jobs.close)
 
 
 def compose(
