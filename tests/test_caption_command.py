@@ -152,12 +152,12 @@ def test_broken_pictures_are_named_and_the_rest_goes_on(caption: Any, folder: Pa
 
 def test_wrong_flags_are_told(folder: Path, tagger: str, capsys: Any) -> None:
     for flags, said in (
-        (["--batch", "0"], "--batch: '0': Input should be greater than or equal to 1"),
-        (["--general-threshold", "1.5"], "--general-threshold: '1.5'"),
-        (["--tag-replacement", "a"], "--tag-replacement: 'a': 'a' is not of the form old,new"),
+        (["--batch", "0"], 'batch: "0": greater than or equal to 1 (Pictures that the model looks at together'),
+        (["--general-threshold", "1.5"], 'general_threshold: "1.5"'),
+        (["--tag-replacement", "a"], "tag_replacement: \"a\": 'a' is not of the form old,new"),
         (["--caption-extension", ".png"], "which captions would overwrite"),
-        (["--find", "x"], "--find: not an option of this captioner"),
-        (["--captioner", "basic", "--model", "x"], "--model: not an option of this captioner"),
+        (["--find", "x"], "find: no such option"),
+        (["--captioner", "basic", "--model", "x"], "model: no such option"),
         (["--captioner", "basic"], "nothing to do"),
         (["--captioner", "basic", "--replace", "x"], "set find"),
     ):

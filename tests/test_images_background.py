@@ -17,19 +17,28 @@ from trainer.draws import dice
 from trainer.errors import InputError
 from trainer.images.background import background_tool, blurred, random_colour, replaced
 from trainer.images.batch import Report, run
-from trainer.images.matting import KINDS, Matter
+from trainer.images.matting import KINDS, Matter, open_matter
 from trainer.images.options import Background
 
-NAMES = {"birefnet": "birefnet-general.onnx", "isnet": "isnet-general-use.onnx", "u2net": "u2net_human_seg.onnx"}
-SIDES = {"birefnet": 1024, "isnet": 1024, "u2net": 320}
+NAMES = {
+    **{"birefnet": "birefnet-general.onnx", "isnet": "isnet-general-use.onnx", "u2net": "u2net_human_seg.onnx"},
+    "anime": "isnet-anime.onnx",
+}
+SIDES = {"birefnet": 1024, "isnet": 1024, "u2net": 320, "anime": 1024}
+PLAIN = ("birefnet", "isnet", "u2net")
 
 
 def make_model(file: Path, kind: str, side: Any = None, scale: float = 1.0) -> Path:
     """A model whose mask is its input's red plane, times `scale`: BiRefNet's one output is `output_image`, U²-Net gives
     seven masks of which the first counts."""
     side = side or SIDES[kind]
-    source = {"birefnet": "input_image", "isnet": "input", "u2net": "input.1"}[kind]
-    names = {"birefnet": ["output_image"], "isnet": ["output"], "u2net": [str(n) for n in range(1959, 1966)]}[kind]
+    source = {"birefnet": "input_image", "isnet": "input", "u2net": "input.1", "anime": "img"}[kind]
+    names = {
+        "birefnet": ["output_image"],
+        "isnet": ["output"],
+        "u2net": [str(n) for n in range(1959, 1966)],
+        "anime": ["mask"],
+    }[kind]
     fixed = [numpy_helper.from_array(np.array([0]), "red")]
     fixed += [numpy_helper.from_array(np.array(scale if i == 0 else 0, np.float32), f"s{i}") for i in range(len(names))]
     nodes = [helper.make_node("Gather", [source, "red"], ["plane"], axis=1)]
@@ -61,8 +70,8 @@ def img(tmp_path: Path) -> Path:
 
 
 def fill(folder: Path, **options: Any) -> Report:
-    wanted = Background.model_validate(options)
-    return run(folder, wanted, background_tool(folder, wanted))
+    wanted = Background.model_validate({"folder": str(folder), **options})
+    return run(wanted, background_tool(wanted))
 
 
 PREPARED = {
@@ -72,7 +81,7 @@ PREPARED = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_each_model_gets_its_own_size_and_normalisation(models: Path, kind: str) -> None:
     matter = Matter(make_model(models / NAMES[kind], kind))
     dark = subject().point(lambda value: value * 0.7)
@@ -83,7 +92,7 @@ def test_each_model_gets_its_own_size_and_normalisation(models: Path, kind: str)
     assert np.abs(found[0].transpose(1, 2, 0) - PREPARED[kind](small)).max() < 1e-5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_each_model_s_answer_is_read_as_its_authors_do(models: Path, kind: str) -> None:
     image = subject()
     matter = Matter(make_model(models / NAMES[kind], kind, scale=3.0))
@@ -97,12 +106,34 @@ def test_each_model_s_answer_is_read_as_its_authors_do(models: Path, kind: str) 
     assert np.asarray(found)[40, 60] > 240 and (kind == "birefnet" or np.asarray(found)[4, 4] < 8)
 
 
+def test_drawn_figures_are_boxed_as_their_authors_do(models: Path) -> None:
+    image = subject((120, 80))
+    matter = Matter(make_model(models / NAMES["anime"], "anime"))
+    found, expected = matter.prepared(image)[0], np.zeros((3, 1024, 1024))
+    inner = np.asarray(image.resize((1024, int(1024 * 80 / 120)), Image.Resampling.LANCZOS), np.float64) / 255
+    above = (1024 - inner.shape[0]) // 2
+    expected[:, above : above + inner.shape[0]] = inner.transpose(2, 0, 1)
+    assert np.abs(found - expected).max() < 1e-6
+    red = Image.fromarray(np.rint(inner[:, :, 0] * 255).astype(np.uint8)).resize(image.size, Image.Resampling.LANCZOS)
+    assert np.abs(np.asarray(matter.mask(image), int) - np.asarray(red, int)).max() <= 1
+
+
+def test_the_model_for_drawn_figures_is_not_taken_for_photos(models: Path) -> None:
+    make_model(models / NAMES["anime"], "anime")
+    assert open_matter(None, "isnet") is None
+    assert (only := open_matter(None, "auto")) and only.kind is KINDS["anime"]
+    make_model(models / NAMES["isnet"], "isnet")
+    assert (first := open_matter(None, "auto")) and first.model.file.name == NAMES["isnet"]
+    assert (asked := open_matter(None, "anime")) and asked.model.file.name == NAMES["anime"]
+
+
 def test_sizes_follow_the_file_and_kinds_the_name(models: Path) -> None:
     assert Matter(make_model(models / "birefnet-small.onnx", "birefnet", 64)).sides == (64, 64)
     free = make_model(models / "mine.onnx", "u2net", "side")
     with pytest.raises(InputError, match=r"mine.onnx does not say which model it is: set kind to birefnet, isnet"):
         Matter(free)
     assert Matter(free, "u2net").sides == (320, 320) and Matter(free, "isnet").sides == (1024, 1024)
+    assert set(KINDS) == {*PLAIN, "anime"}
     flat = Image.new("RGB", (50, 50), "#808080")
     assert Matter(free, "isnet").mask(flat).getextrema() == (0, 0)  # nothing to stretch
 
@@ -112,7 +143,7 @@ def test_backgrounds_are_laid_behind_by_the_mask(way: Any, tmp_path: Path) -> No
     image = subject()
     mask = Image.fromarray(np.linspace(0, 255, 120 * 80).reshape(80, 120).astype(np.uint8))
     behind = Image.fromarray(np.random.default_rng(3).integers(0, 256, (90, 60, 3), np.uint8))
-    options = Background(fill=way, colour="#102030", picture="x", seed=7)
+    options = Background(folder="img", fill=way, colour="#102030", picture="x", seed=7)
     found = np.asarray(replaced(image, mask, options, "a.png", behind if way == "picture" else None), np.float64)
     alpha, values = np.asarray(mask, np.float64)[:, :, None] / 255, np.asarray(image, np.float64)
     if way == "transparent":
@@ -153,7 +184,7 @@ def test_a_blurred_background_holds_nothing_of_the_subject() -> None:
     assert np.abs(found - expected)[seen].max() <= 2
     assert found[seen][:, 0].max() < 6  # the grass has no red, the disc has: none of it bleeds
     assert found[seen][:, 1].mean() == pytest.approx(90, abs=3)
-    whole = replaced(image, mask, Background(fill="blur", blur=5), "a.png")
+    whole = replaced(image, mask, Background(folder="img", fill="blur", blur=5), "a.png")
     assert np.array_equal(np.asarray(whole)[40, 60], np.asarray(image)[40, 60])
 
 
@@ -198,7 +229,7 @@ def test_a_mask_made_by_hand_goes_before_the_model_s(models: Path, img: Path) ->
 
 def test_masks_for_all_need_no_model(models: Path, img: Path, capsys: Any) -> None:
     assert main(["images", "background", str(img)]) == 2
-    assert f"isnet-general-use.onnx or u2net.onnx (files of rembg) into {models}" in capsys.readouterr().err
+    assert f"birefnet-general.onnx or u2net.onnx into {models}" in capsys.readouterr().err
     for path in list((img / "10_zk9").glob("*.png")):
         (img / "masks" / "10_zk9").mkdir(parents=True, exist_ok=True)
         Image.new("L", Image.open(path).size).save(img / "masks" / "10_zk9" / path.name)

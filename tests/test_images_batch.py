@@ -24,6 +24,7 @@ from trainer.data.folders import FolderError, collect
 from trainer.data.pictures import open_picture
 from trainer.errors import InputError
 from trainer.images.batch import MOST_THREADS, Drawn, Piece, Report, Tool, run
+from trainer.images.command import run_tool
 from trainer.images.edits import edit, put
 from trainer.images.geometry import fit
 from trainer.images.options import Resize
@@ -34,8 +35,8 @@ ENDINGS = {"jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "gif": ".gif", "tiff"
 
 
 def resize(folder: Path, **options: Any) -> Report:
-    wanted = Resize.model_validate({"sizes": [64], **options})
-    return run(folder, wanted, resize_tool(wanted))
+    wanted = Resize.model_validate({"folder": str(folder), "sizes": [64], **options})
+    return run(wanted, resize_tool(wanted))
 
 
 def files(folder: Path, but: str = ".likeness") -> dict[str, bytes]:
@@ -63,7 +64,7 @@ def test_a_folder_is_resized_into_another_with_its_captions(img: Path) -> None:
         if name.endswith(".png"):
             image = open_picture(img / name, "#ffffff").image
             placement = fit((90, 70), (64, 64), "cover")
-            expected = edit(put(image, placement, "#ffffff", "lanczos"), Resize(sharpen=1.0))
+            expected = edit(put(image, placement, "#ffffff", "lanczos"), Resize(folder="img", sharpen=1.0))
             assert np.array_equal(np.asarray(Image.open(out / name)), np.asarray(expected))
         elif "/" in name:
             assert (out / name).read_bytes() == data
@@ -188,9 +189,9 @@ def test_broken_pictures_are_listed_with_their_reasons(tmp_path: Path) -> None:
 
 
 def test_stopped_and_gone_on_with(img: Path) -> None:
-    wanted, told = Resize(sizes=((64, 64),)), []
-    report = run(img, wanted, resize_tool(wanted), lambda: len(told) >= 2, lambda *done: told.append(done))
-    assert report.stopped and 2 <= report.made < 7 and "goes on" in report.text()
+    wanted, told = Resize(folder=str(img), sizes=((64, 64),)), []
+    report = run_tool(wanted, lambda *done: told.append(done), lambda: len(told) >= 2)
+    assert report.stopped and 2 <= report.made < 7 and "run it again to go on" in report.text()
     assert told == [(number, 7) for number in range(1, report.made + 1)]
     rest = resize(img)
     assert (rest.made, rest.skipped, rest.stopped) == (7 - report.made, report.made, False)
@@ -211,7 +212,7 @@ def test_a_handful_of_pictures_is_in_memory(tmp_path: Path) -> None:
         with lock:
             most[0] = max(most[0], started[0] - done)
 
-    report = run(folder, Resize(), Tool("resize", draw), tell=tell)
+    report = run(Resize(folder=str(folder)), Tool("resize", draw), tell)
     assert report.made == 40 and most[0] <= MOST_THREADS + 1
 
 
@@ -260,17 +261,20 @@ def test_the_command_line_reports(img: Path, capsys: pytest.CaptureFixture[str])
         assert image.size == (64, 64) and image.getpixel((0, 0)) == (16, 32, 48)
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "10_zk9/bad.png: an empty file: left out" in said and "0 pictures made, 7 were done before" in said
+    assert (
+        "10_zk9/bad.png: an empty file: left out" in said
+        and "0 pictures made, 7 were done before, 1 left out; they are in" in said
+    )
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--quality", "101"], "quality: '101': less than or equal to 100 (Quality of JPEG"),
+        (["--quality", "101"], 'quality: "101": less than or equal to 100 (Quality of JPEG'),
         (["--sizes", "5"], "sizes: 5: greater than or equal to 64 (Sizes such as"),
-        (["--buckets-step", "7"], "buckets.step: '7': a multiple of 8"),
+        (["--buckets-step", "7"], 'buckets.step: "7": a multiple of 8'),
         (["--in-place", "--group"], "in_place leaves pictures where they are: it goes without group"),
-        (["--background", "red"], "background: 'red'"),
+        (["--background", "red"], 'background: "red"'),
         (["--rename", "a"], "gives all pictures one name: put {n:03}"),
         (["--out", "."], "is the folder itself: choose another"),
         (["--out", "a.txt"], "is a file: choose a folder"),
@@ -356,3 +360,13 @@ def test_links_show_nothing_private(img: Path, tmp_path: Path) -> None:
         **{"10_zk9/0.txt": "no caption that can be read", "2_more/0.txt": "no caption that can be read"},
     }
     assert report.made == 7 and not any(b"secret" in data for data in files(report.out).values())
+
+
+def test_a_folder_that_moved_with_what_was_made_is_done(img: Path) -> None:
+    assert resize(img).made == 7
+    moved = img.parent / "elsewhere"
+    moved.mkdir()
+    for name in ("img", "img_resized"):
+        img.with_name(name).rename(moved / name)
+    again = resize(moved / "img")
+    assert (again.made, again.skipped) == (0, 7)

@@ -77,8 +77,8 @@ def person(size: tuple[int, int], *middles: tuple[int, int], side: int = 64, col
 
 
 def crop(folder: Path, **options: Any) -> Report:
-    wanted = Crop.model_validate({"sizes": [64], **options})
-    return run(folder, wanted, crop_tool(wanted))
+    wanted = Crop.model_validate({"folder": str(folder), "sizes": [64], **options})
+    return run(wanted, crop_tool(wanted))
 
 
 def test_outputs_are_read_as_opencv_reads_them() -> None:
@@ -296,7 +296,7 @@ def test_without_a_detector_it_is_saliency_and_said(models: Path, tmp_path: Path
     green = np.argwhere(found[:, :, 1] > 200)
     assert green.min(0)[1] >= 40 and green.max(0)[1] <= 56  # whole, in a crop of the right half
     for words, said in (
-        (["--focus", "face"], "focus: needs a face detector: put face_detection_yunet_2023mar.onnx"),
+        (["--focus", "face"], "focus: needs a face detector: `python -m trainer models get yunet` fetches it (0.2 MB)"),
         (["--split", "--trigger", "zk9"], "split: needs a face detector"),
         (["--split"], "split names its folders after the trigger: set trigger"),
         (["--detector", str(tmp_path / "gone.onnx")], "gone.onnx does not exist: put the file there"),
@@ -309,7 +309,7 @@ def test_without_a_detector_it_is_saliency_and_said(models: Path, tmp_path: Path
 def test_files_that_are_no_yunet_are_refused(models: Path, tmp_path: Path) -> None:
     (models / "yunet.onnx").write_bytes(b"<html>404</html>")
     with pytest.raises(InputError, match="onnxruntime cannot open it"):
-        crop_tool(Crop())
+        crop_tool(Crop(folder=str(tmp_path)))
     flat = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5])
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", [flat], [out])
@@ -317,10 +317,10 @@ def test_files_that_are_no_yunet_are_refused(models: Path, tmp_path: Path) -> No
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), models / "yunet.onnx"
     )
     with pytest.raises(InputError, match=r"takes \[1, 5\], not one picture"):
-        crop_tool(Crop())
+        crop_tool(Crop(folder=str(tmp_path)))
     other = make_yunet(tmp_path / "cut.onnx")
     model = onnx.load(other)
     del model.graph.output[0]
     onnx.save(model, other)
     with pytest.raises(InputError, match="has no output cls_8: it is not YuNet"):
-        crop_tool(Crop(detector=str(other)))
+        crop_tool(Crop(folder=str(tmp_path), detector=str(other)))

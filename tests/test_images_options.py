@@ -9,8 +9,8 @@ import pytest
 
 from trainer.config.parts import Part
 from trainer.errors import InputError
+from trainer.flags import add_flags, read_flags
 from trainer.images.command import TOOLS
-from trainer.images.flags import add_flags, read_flags
 from trainer.images.options import Background, Crop, Resize
 from trainer.tree import fields
 
@@ -56,18 +56,19 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "kind": (["isnet"], "isnet"),
     "save_masks": ("no", False),
 }
-APART = {"split"}  # it needs a trigger beside it
+APART = {"folder", "split"}  # the one has no flag, the other needs a trigger beside it
 
 
 def parsed(part: type[Part], *words: str) -> Any:
     parser = argparse.ArgumentParser()
-    add_flags(parser, part)
-    return read_flags(parser.parse_args(words), part)
+    add_flags(parser, {"tool": part})
+    return read_flags(parser.parse_args(["img", *words]), part)
 
 
 @pytest.mark.parametrize("part", [options for options, _ in TOOLS.values()])
 def test_every_option_has_its_help_and_its_flag(part: type[Part]) -> None:
-    assert parsed(part) == part()
+    bare = part.model_validate({"folder": "img"})
+    assert parsed(part) == bare
     for name, field in fields(part):
         assert field.description and field.description.endswith("."), name
         if name in APART:
@@ -76,7 +77,7 @@ def test_every_option_has_its_help_and_its_flag(part: type[Part]) -> None:
         flag = name.replace(".", "-").replace("_", "-")
         found = parsed(part, *([f"--no-{flag}"] if words == "no" else [f"--{flag}", *words]))
         head = name.split(".")[0]
-        assert found == part.model_validate({head: value}) != part(), name
+        assert found == part.model_validate({"folder": "img", head: value}) != bare, name
 
 
 def test_every_option_is_tried() -> None:
@@ -84,7 +85,7 @@ def test_every_option_is_tried() -> None:
 
 
 def test_split_takes_a_trigger() -> None:
-    assert parsed(Crop, "--split", "--trigger", "zk9") == Crop(split=True, trigger="zk9")
+    assert parsed(Crop, "--split", "--trigger", "zk9") == Crop(folder="img", split=True, trigger="zk9")
 
 
 def test_every_mistake_is_a_line() -> None:
@@ -92,7 +93,7 @@ def test_every_mistake_is_a_line() -> None:
         parsed(Resize, "--sharpen", "9", "--quality", "x", "--sizes", "512", "9999")
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["sharpen", "quality", "sizes"]
-    assert lines[0].startswith("sharpen: '9': less than or equal to 5 (How much sharper")
+    assert lines[0].startswith('sharpen: "9": less than or equal to 5 (How much sharper')
 
 
 @pytest.mark.parametrize(
@@ -112,4 +113,4 @@ def test_every_mistake_is_a_line() -> None:
 )
 def test_options_that_contradict_each_other(part: type[Part], values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        part.model_validate(values)
+        part.model_validate({"folder": "img", **values})

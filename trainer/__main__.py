@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer import configio, places
+from trainer import configio, downloads, places
 from trainer.captioners import command as captions
 from trainer.errors import InputError
 from trainer.images import command as images
@@ -54,8 +54,13 @@ def parser() -> argparse.ArgumentParser:
     config.add_argument("--kohya", action="store_true", help="write it in the format of the Kohya GUI")
     config.add_argument("--json", action="store_true", help="print the plan as JSON")
     config.set_defaults(do=run_config)
+
+    job = words.add_parser("job", help="do the work of a run folder that the page made for one of its tools")
+    job.add_argument("--run", type=Path, required=True, help="the run folder")
+    job.set_defaults(do=run_job)
     captions.add(words)
     images.add(words)
+    downloads.add(words)
     return top
 
 
@@ -78,6 +83,14 @@ def run_train(options: argparse.Namespace) -> int:
             " copy its config.json, change it, and train the copy"
         )
     return run(RunFolder(options.run or options.resume), options.set)
+
+
+def run_job(options: argparse.Namespace) -> int:
+    """Does a job of trainer.jobs in this process."""
+    from trainer import jobs
+    from trainer.runfolder import RunFolder
+
+    return jobs.run(RunFolder(options.run))
 
 
 def run_config(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ class RunError(InputError):
 
 
 class RunFolder:
-    """One training's folder; see the design for what lies in it. Making the object touches nothing."""
+    """The folder of a training or of another job. Making the object touches nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
@@ -49,8 +49,13 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, config: Config) -> RunFolder:
-        """Makes `2026-11-21_1412_<name>` with the config in it; a second one within the minute gets `-2`."""
-        name = f"{time.strftime('%Y-%m-%d_%H%M')}_{config.output.name}"
+        """Makes the folder of a training, with its config in it."""
+        return cls.make(root, config.output.name, config.model_dump(mode="json"))
+
+    @classmethod
+    def make(cls, root: Path, name: str, tree: Mapping[str, Any]) -> RunFolder:
+        """Makes `2026-11-21_1412_<name>` with config.json in it; a second one within the minute gets `-2`."""
+        name = f"{time.strftime('%Y-%m-%d_%H%M')}_{name}"
         count = 1
         while True:
             folder = cls(root / (name if count == 1 else f"{name}-{count}"))
@@ -63,9 +68,18 @@ class RunFolder:
                 raise RunError(
                     f"{root}: no run folder can be made there ({error.strerror}); choose another with --runs"
                 ) from error
+        write_json(folder.path / "config.json", tree)
         folder._make_folders()
-        write_json(folder.path / "config.json", config.model_dump(mode="json"))
         return folder
+
+    @property
+    def job(self) -> str | None:
+        """The tool that works here (trainer.jobs); None for a training."""
+        try:
+            told = read_json(self.path / "config.json")
+        except (OSError, ValueError):
+            return None
+        return told.get("job") if isinstance(told, dict) else None
 
     def config(self, flags: Sequence[str] = ()) -> Config:
         """The config that this run was made with; `flags` say where a file is now that has moved."""
@@ -220,7 +234,8 @@ class RunFolder:
                 file.unlink(missing_ok=True)
 
     def _make_folders(self) -> None:
-        for folder in (self.checkpoints, self.samples, self.states, self.tb, self._control):
+        of_training = () if self.job else (self.checkpoints, self.samples, self.states, self.tb)
+        for folder in (*of_training, self._control):
             make_folder(folder)
 
 

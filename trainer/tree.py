@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -19,6 +19,7 @@ from trainer.config.parts import IsPath
 from trainer.errors import InputError
 
 Tree = dict[str, Any]
+Options = TypeVar("Options", bound=BaseModel)
 BUILT_IN = {"model.base": "pocket", "data.images": "zk9", "data.reg": "zk9", "validation.folder": "zk9"}
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -77,22 +78,31 @@ def check(tree: Tree, name: str, sources: Mapping[str, str] | None = None) -> Co
         raise ConfigError("\n".join(lines)) from None
 
 
-def explain(mistake: ErrorDetails, sources: Mapping[str, str]) -> str:
+def validate(part: type[Options], tree: Any) -> Options:
+    """A part of a whole tree, or an InputError with one line for each mistake."""
+    try:
+        return part.model_validate(tree)
+    except ValidationError as error:
+        lines = [explain(mistake, {}, part) for mistake in error.errors()]
+        raise InputError("\n".join(dict.fromkeys(lines))) from None
+
+
+def explain(mistake: ErrorDetails, sources: Mapping[str, str], part: type[BaseModel] = Config) -> str:
     """One mistake in a line: the field, the value, the limit, and what the field is for."""
-    names = dict(leaves())
+    names = {name: field.description or "" for name, field in fields(part)}
     known = {word for name in names for word in name.split(".")}
     place = ".".join(str(word) for word in mistake["loc"] if str(word) in known or mistake["type"] == "extra_forbidden")
     if mistake["type"] == "extra_forbidden":
         place = ".".join(str(word) for word in mistake["loc"] if word not in TAGS)
-        return f"{place}: no such option{did_you_mean(place, [*names, *Config.model_fields])}"
+        return f"{place}: no such option{did_you_mean(place, [*names, *part.model_fields])}"
     if mistake["type"] == "union_tag_invalid":
         return f"{place}.type: {mistake['ctx']['tag']!r} is not one of {mistake['ctx']['expected_tags']}"
     message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     value = json.dumps(mistake["input"], default=str)
     told = (
-        f"{place or 'config'}: {value[:60]}{'…' if len(value) > 60 else ''}"
+        f"{place or part.__name__.lower()}: {value[:60]}{'…' if len(value) > 60 else ''}"
         if not isinstance(mistake["input"], dict)
-        else place or "config"
+        else place or part.__name__.lower()
     )
     help_text = names.get(place, "")
     key = f"{sources[place]} -> " if place in sources else ""

@@ -15,7 +15,7 @@ from trainer.config.parts import IsPath, label
 from trainer.tree import members
 from webui.layout import WORDS
 
-Kind = Literal["check", "choice", "text", "lines", "number", "numbers"]
+Kind = Literal["check", "choice", "text", "lines", "number", "numbers", "sizes"]
 Values = Mapping[str, Any]
 """What stands in the boxes, by dotted name."""
 
@@ -65,6 +65,8 @@ class Field:
             return next(word for word, meant in self.choices if meant == value and type(meant) is type(value))
         if self.kind == "lines":
             return "\n".join(value)
+        if self.kind == "sizes":
+            return ", ".join("x".join(map(_number, size)) for size in value)
         if isinstance(value, (tuple, list)):
             return ",".join(map(_number, value))
         return "" if value is None else value if isinstance(value, str) else _number(value)
@@ -75,6 +77,8 @@ class Field:
             return dict(self.choices).get(value, value)
         if self.kind == "lines":
             return [line for line in (value or "").split("\n") if line.strip()]
+        if self.kind == "sizes":
+            return [size for size in re.split(r"[,;\s]+", value or "") if size]
         if self.kind in ("check", "text"):
             return value
         text = str(value or "").strip()
@@ -100,10 +104,7 @@ def variant_of(owner: str, values: Values) -> str:
     """Which variant of a union is chosen; of a part that may be off, "on" or "off"; "" where there is no owner."""
     if not owner:
         return ""
-    if owner in FIELDS:
-        return "on" if values.get(owner) else "off"
-    kind = FIELDS[f"{owner}.type"]
-    return str(kind.read(values.get(f"{owner}.type")))
+    return ("on" if values[owner] else "off") if owner in values else str(values.get(f"{owner}.type"))
 
 
 def _walk(part: type[BaseModel], prefix: str, owner: str, variant: str) -> Iterator[tuple[Field, str, Meaning]]:
@@ -151,20 +152,26 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[tuple[str, Any], ...]]:
         return "choice", tuple((str(word), word) for word in arguments)
     if annotation is str or set(arguments) == {str, type(None)}:
         return "text", ()
+    if (
+        get_origin(annotation) is tuple
+        and get_origin(get_args(arguments[0])[:1] and get_args(arguments[0])[0]) is tuple
+    ):
+        return "sizes", ()
     if get_origin(annotation) is tuple:
         return ("lines" if arguments[0] is str or str in get_args(arguments[0]) else "numbers"), ()
     return "number", ()
 
 
-def _all_fields() -> dict[str, Field]:
+def fields_of(part: type[BaseModel]) -> dict[str, Field]:
+    """Every option of a part by its dotted name, in the order of its definition."""
     found: dict[str, Field] = {}
-    for made, variant, said in _walk(Config, "", "", ""):
+    for made, variant, said in _walk(part, "", "", ""):
         found.setdefault(made.name, made).meanings[variant] = said
     return found
 
 
-FIELDS = _all_fields()
-"""Every option by its dotted name, in the schema's order."""
+FIELDS = fields_of(Config)
+"""Every option of a training."""
 
 
 def names() -> dict[str, Any]:

@@ -14,12 +14,13 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from trainer.data.pictures import PictureError, open_picture
 from trainer.durable import make_folder, write_aside
+from trainer.jobs import REPORT
 from trainer.runfolder import RunFolder
 from webui.runs import Missing
 from webui.settings import Settings
 
 FOLDERS = ("checkpoints", "samples")
-FILES = ("config.json", "stdout.log")
+FILES = ("config.json", "stdout.log", REPORT)
 CHUNK = 1 << 20  # bytes
 SIZES = (32, 1024)  # pixels of a small picture's longer side
 MOST_KEPT = 500_000_000  # bytes of small pictures

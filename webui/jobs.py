@@ -21,12 +21,14 @@ from trainer import configio
 from trainer.config import Config
 from trainer.durable import DiskError, failed, make_folder, replace_folder, write_aside
 from trainer.errors import InputError
+from trainer.jobs import JOBS
 from trainer.runfolder import COMMANDS, RunFolder
 from trainer.tree import absolute, overlay
 from webui import form, machine, process
 from webui.queue import Queue, Waiting
-from webui.runs import Facts, Runs, flat
+from webui.runs import Conflict, Facts, Runs, flat
 from webui.settings import Settings
+from webui.tasks import config_of, title_of
 
 TICK = 0.5  # seconds between two looks at the queue
 AT_ONCE = 2.0  # seconds in which two presses of Start with the same settings are one
@@ -34,10 +36,6 @@ ONE_PRESS = 0.4  # seconds in which two presses of Stop are one: a double click 
 NEVER = 0, -math.inf  # presses of Stop, and when the last was, of a run that nobody has stopped
 LONGEST_NOTE = 20_000
 Place = int | None  # where a job trains: the number of a GPU; None without one
-
-
-class Conflict(InputError):
-    """What cannot be done in the state in which the run is."""
 
 
 class Jobs:
@@ -83,10 +81,29 @@ class Jobs:
         self.advance()
         return run
 
+    def do(self, name: str, options: Mapping[str, Any]) -> str:
+        """Starts a tool (trainer.jobs) and gives the id of its run; one that wants a GPU waits until one is free.
+
+        Conflict while the same tool works on the same folder.
+        """
+        config = config_of(name, options, self.settings)
+        folder = config["options"]["folder"]
+        with self.queue.change() as waiting:
+            for line in self.tasks():
+                if line["job"] == name and line["about"]["folder"] == folder and line["state"] in ("queued", "running"):
+                    raise Conflict(f"folder: {line['name']} is at work on {folder} already; wait for it, or stop it")
+            run = RunFolder.make(self.runs.root, title_of(config), config).path.name
+            waiting.add(run)
+        self.advance()
+        return run
+
     def again(self, run: str, changes: Mapping[str, Any], gpu: int | None = None) -> str:
         """Queues a new run with the config of another and `changes` {dotted name: value}; gives its id."""
         self._check_gpu(gpu)
-        before = self.runs.folder(run).config()
+        folder = self.runs.folder(run)
+        if folder.job:
+            raise Conflict(f"{run}: it is no training; start its tool once more where it was started")
+        before = folder.config()
         tree = before.model_dump(mode="json")
         for flag in flags_of(changes):
             tree = overlay(tree, configio.flag_tree(flag))
@@ -206,7 +223,14 @@ class Jobs:
     # What the page shows
 
     def lines(self) -> list[Facts]:
-        """Every run in short, the newest first, with its place in the queue."""
+        """Every training in short, the newest first, with its place in the queue."""
+        return [line for line in self._all() if not line["job"]]
+
+    def tasks(self) -> list[Facts]:
+        """The same for every other job."""
+        return [line for line in self._all() if line["job"]]
+
+    def _all(self) -> list[Facts]:
         self._reap()
         waiting = self.queue.read()
         return [self._with_place(line, waiting) for line in self.runs.lines()]
@@ -294,16 +318,17 @@ class Jobs:
                     state = "done"
                 if state in ("running", "done"):
                     waiting.drop(run)
-                elif not waiting.paused and waiting.at.get(run, 0) <= time.time():
+                elif (not waiting.paused or self._is_light(run)) and waiting.at.get(run, 0) <= time.time():
                     self._begin(run, free, waiting)
 
     def _begin(self, run: str, free: set[Place], waiting: Waiting) -> None:
-        """Starts a run if its place is free, and takes the place."""
+        """Starts a run if its place is free, and takes the place; a tool that wants no GPU takes none."""
+        light = self._is_light(run)
         place = waiting.gpus.get(run)
-        if place is None and not self._on_cpu(run):
+        if place is None and not light and not self._on_cpu(run):
             roomy = sorted(machine.gpus(), key=lambda gpu: -(gpu["memory_free"] or 0))
             place = next((gpu["index"] for gpu in roomy if gpu["index"] in free), -1)  # -1: all are taken
-        if place not in free:
+        if place not in free and not light:
             return
         try:
             folder = self.runs.folder(run)
@@ -313,13 +338,15 @@ class Jobs:
             waiting.paused, waiting.problem = True, f"{run} could not be started: {error}"
             return
         self._children.append((run, child))
-        free.discard(place)
+        if not light:
+            free.discard(place)
         self._stops.pop(run, None)
         waiting.drop(run)
 
     def _free(self) -> set[Place]:
         """The places where no job is: one for each GPU, and one beside them."""
-        taken = {self._gpu_of(run) for run in self._running()}
+        running = [line["id"] for line in self.runs.lines() if line["state"] == "running"]
+        taken = {self._gpu_of(run) for run in running if not self._is_light(run)}
         return {None, *(gpu["index"] for gpu in machine.gpus())} - taken
 
     def _gpu_of(self, run: str) -> Place:
@@ -329,8 +356,13 @@ class Jobs:
     def _on_cpu(self, run: str) -> bool:
         return not machine.gpus() or dict(flat(self.runs.config(run))).get("train.device") == "cpu"
 
+    def _is_light(self, run: str) -> bool:
+        """Whether it is a tool that wants no GPU, and so never waits."""
+        job = JOBS.get(str(self.runs.config(run).get("job")))
+        return job is not None and not job.gpu
+
     def _running(self) -> list[str]:
-        return [line["id"] for line in self.runs.lines() if line["state"] == "running"]
+        return [line["id"] for line in self.runs.lines() if line["state"] == "running" and not line["job"]]
 
     def _reap(self) -> None:
         """Lets our ended children go, or they would stay as zombies; keeps what only their exit code says."""

@@ -33,7 +33,7 @@ def start(run: RunFolder, data_dir: Path, gpu: int | None) -> subprocess.Popen[b
     try:
         with open(run.log, "ab") as log:
             engine = subprocess.Popen(
-                [*ENGINE, "train", "--run", str(run.path)],
+                [*ENGINE, "job" if run.job else "train", "--run", str(run.path)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=run.path, env=environment(data_dir, gpu),
                 start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )  # fmt: skip

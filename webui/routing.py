@@ -14,8 +14,7 @@ from starlette.routing import Route
 from trainer.durable import DiskError
 from trainer.errors import InputError
 from webui.browse import Outside
-from webui.jobs import Conflict
-from webui.runs import Missing
+from webui.runs import Conflict, Missing
 from webui.uploads import TooLarge, whole
 
 LARGEST = 4 * 2**20  # bytes of a JSON body

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from trainer.durable import read_json
 from trainer.errors import InputError
+from trainer.jobs import JOBS, REPORT
 from trainer.runfolder import Event, RunFolder
 from webui.fields import FIELDS
 from webui.form import in_words
@@ -25,6 +26,10 @@ STORIES = 16  # runs whose whole story is kept at hand
 
 class Missing(InputError):
     """A run or a file that is not there."""
+
+
+class Conflict(InputError):
+    """What cannot be done in the state in which a run is."""
 
 
 class Runs:
@@ -155,6 +160,8 @@ class Story:
             if _is(event, "start"):  # a run that goes on from a state repeats the steps after it
                 again = event.get("step") or 0
                 self.events = [old for old in self.events if not (_is(old, "step") and old.get("step", 0) > again)]
+            elif _is(event, "progress"):  # only the newest counts
+                self.events = [old for old in self.events if not _is(old, "progress")]
             elif _is(event, "step"):
                 self.epoch = event.get("epoch") or self.epoch
             elif _is(event, "sample"):
@@ -234,15 +241,36 @@ def flat(tree: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _line(folder: RunFolder) -> Facts:
-    config, start, step = _config(folder), _start(folder), _step(folder)
-    model, train = _part(config, "model"), _part(config, "train")
-    files = [link(folder, f"checkpoints/{path.name}") for path in sorted(folder.checkpoints.glob("*.safetensors"))]
+    """What is common to all run folders, and what is told of a training or of another job."""
+    config = _config(folder)
     note = folder.path / "note.txt"
     return {
         "id": folder.path.name,
-        "name": _part(config, "output").get("name") or folder.path.name,
+        "job": config.get("job"),
         "state": folder.state(),
         "created": (folder.path / "config.json").stat().st_mtime,
+        "note": note.read_text("utf-8", "replace") if note.is_file() else "",
+        **(_of_job(folder, config) if config.get("job") else _of_training(folder, config)),
+    }
+
+
+def _of_job(folder: RunFolder, config: Facts) -> Facts:
+    job, options = JOBS.get(str(config["job"])), _part(config, "options")
+    said, ending = _newest(folder, "progress"), _newest(folder, "done") or _newest(folder, "stopped")
+    return {
+        "name": job.title if job else str(config["job"]),
+        "about": {"folder": options.get("folder"), "summary": ending.get("summary")},
+        "progress": {name: said.get(name) for name in ("done", "total", "rate", "left_s")},
+        "files": [link(folder, REPORT)] if (folder.path / REPORT).is_file() else [],
+    }
+
+
+def _of_training(folder: RunFolder, config: Facts) -> Facts:
+    start, step = _start(folder), _newest(folder, "step")
+    model, train = _part(config, "model"), _part(config, "train")
+    files = [link(folder, f"checkpoints/{path.name}") for path in sorted(folder.checkpoints.glob("*.safetensors"))]
+    return {
+        "name": _part(config, "output").get("name") or folder.path.name,
         "family": start.get("family") or (model.get("family") if model.get("family") != "auto" else None),
         "about": {
             "rank": _part(config, "network").get("rank"),
@@ -257,7 +285,6 @@ def _line(folder: RunFolder) -> Facts:
             "epochs": start.get("epochs"),
             **{name: step.get(name) for name in ("epoch", "rate", "left_s", "loss", "average", "lr", "memory")},
         },
-        "note": note.read_text("utf-8", "replace") if note.is_file() else "",
         "files": files,
     }
 
@@ -288,15 +315,15 @@ def _start(folder: RunFolder) -> Event:
     return next((event for event in map(_read, lines) if _is(event, "start")), {})
 
 
-def _step(folder: RunFolder) -> Event:
-    """The newest step; only if many warnings came after it, more than the last words are read."""
-    stamp = _stamp(folder.path / "events.jsonl")
+def _newest(folder: RunFolder, kind: str) -> Event:
+    """The newest event of a kind; only if many others came after it, more than the last words are read."""
+    stamp, mark = _stamp(folder.path / "events.jsonl"), f'"kind": "{kind}"'.encode()
     size = stamp[1] if stamp else 0
     for start in dict.fromkeys((max(0, size - TAIL), 0)):
         with contextlib.suppress(FileNotFoundError), open(folder.path / "events.jsonl", "rb") as file:
             file.seek(start)
             for line in reversed(file.read().split(b"\n")):
-                if b'"kind": "step"' in line and _is(event := _read(line), "step"):
+                if mark in line and _is(event := _read(line), kind):
                     return event
     return {}
 

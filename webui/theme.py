@@ -105,6 +105,7 @@ HEAD = """
 <meta name="color-scheme" content="light dark">
 <link rel="stylesheet" href="static/page.css">
 <link rel="stylesheet" href="static/panel.css">
+<link rel="stylesheet" href="static/tool.css">
 <script type="module" src="static/page.js"></script>
 <script type="module" src="static/form.js"></script>
 <script type="module" src="static/browse.js"></script>

@@ -25,12 +25,12 @@ PLAIN_SITE: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url"
 
 def build(settings: Settings) -> FastAPI:
     """The page itself."""
-    from webui import api, app, files, pictures
+    from webui import api, app, files, pictures, tasks
     from webui.jobs import Jobs
 
     jobs = Jobs(settings)
     threading.Thread(target=files.prune, args=(files.thumbs_of(settings),), daemon=True).start()
-    routes = [*api.routes(settings, jobs), *pictures.routes(settings)]
+    routes = [*api.routes(settings, jobs), *tasks.routes(settings, jobs), *pictures.routes(settings)]
     return compose(settings, app.build(settings, jobs), routes, app.look(), jobs.close)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from trainer.captioners.tags import replacements
-from trainer.config.parts import IsPath, Kohya, Part, Probability
+from trainer.config.parts import Folder, Kohya, Part, Probability
 from trainer.data.folders import ENDINGS, UNREAD
 
 TAGGERS = (
@@ -38,11 +38,10 @@ def _of_captions(ending: str) -> str:
     return ending
 
 
-Folder = Annotated[
-    str,
-    Field(min_length=1, description="The folder with the pictures; each caption goes into a text file beside its own."),
+Pictures = Annotated[
+    Folder,
+    Field(description="The folder with the pictures; each caption goes into a text file beside its own."),
     Kohya("train_data_dir", "Image folder to caption", "Image folder to caption (containing the images to caption)"),
-    IsPath(),
 ]
 Extension = Annotated[
     str,
@@ -71,7 +70,7 @@ Prompt = Annotated[
 class Wd14(Part):
     """Tags from one WD14 tagger, or from several."""
 
-    folder: Folder
+    folder: Pictures
     model: Annotated[tuple[str, ...], Field(min_length=1, max_length=8), Kohya("repo_id", "Repo ID")] = (
         "SmilingWolf/wd-v1-4-convnextv2-tagger-v2",
     )
@@ -130,7 +129,7 @@ class Wd14(Part):
 class Basic(Part):
     """The same words for every picture, and changes to the captions there are."""
 
-    folder: Folder
+    folder: Pictures
     caption_extension: Extension = ".txt"
     recursive: Recursive = False
     workers: Workers = 2
@@ -159,7 +158,7 @@ class Basic(Part):
 class Sentences(Part):
     """Sentences by a model on this machine: BLIP, Florence-2, LLaVA, JoyCaption and their like."""
 
-    folder: Folder
+    folder: Pictures
     model: Annotated[str, Field(min_length=1)] = "Salesforce/blip-image-captioning-large"
     """A folder with the model as transformers writes it, or its name on the Hugging Face hub."""
     download: Annotated[bool, Field(title="Download missing models")] = True
@@ -191,7 +190,7 @@ class Sentences(Part):
 class Endpoint(Part):
     """Sentences by a server that speaks OpenAI's language. The pictures are sent to it, and nowhere else."""
 
-    folder: Folder
+    folder: Pictures
     url: Annotated[str, Field(title="Address", pattern=r"^https?://[^\s/]+\S*$")]
     """The server's address up to `/v1`, such as http://127.0.0.1:1234/v1."""
     model: str = ""

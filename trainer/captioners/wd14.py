@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +73,11 @@ class Wd14Captioner:
 
     what = "WD14 captions"
 
-    def __init__(self, options: Wd14, say: Say = print) -> None:
+    def __init__(self, options: Wd14, say: Say = print, should_stop: Callable[[], bool] = lambda: False) -> None:
         self.options, self.batch, self.existing = options, options.batch, options.existing
         self.separator = options.caption_separator
-        found = [find_tagger(name, options.download, options.force_download, say) for name in options.model]
+        download, again = options.download, options.force_download
+        found = [find_tagger(name, download, again, say, should_stop) for name in options.model]
         self.taggers = [Tagger(files, say) for files in found]
         self.wording = Wording(options, [tagger.vocabulary for tagger in self.taggers])
         self.by = "\n".join([options.model_dump_json(exclude=WITHOUT_EFFECT), *(files.identity() for files in found)])

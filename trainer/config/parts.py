@@ -70,6 +70,8 @@ DropoutRate = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=64, le=4096)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_size)]
+Folder = Annotated[str, Field(min_length=1), IsPath()]
+"""A folder that is there, as a person writes it."""
 Text = Annotated[str | None, BeforeValidator(_off)]
 """A text that may be off; nothing written is off too."""
 Line = Annotated[str, Field(pattern=r"^[^\r\n]*[^\s][^\r\n]*$")]

@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageFilter
 from trainer.data.pictures import PictureError, open_picture, plain
 from trainer.draws import dice
 from trainer.errors import InputError
-from trainer.images.batch import MASKS, Drawn, Piece, Source, Tool, out_of
+from trainer.images.batch import MASKS, Drawn, Piece, Source, Tool, folder_of, out_of
 from trainer.images.edits import edit, put
 from trainer.images.geometry import fit
 from trainer.images.ledger import Entry, digest_of
@@ -19,12 +19,12 @@ from trainer.images.matting import Matter, no_matter, open_matter
 from trainer.images.options import Background
 
 
-def background_tool(folder: Path, options: Background) -> Tool:
-    """The tool for a folder; InputError when the model or the picture behind is missing.
+def background_tool(options: Background) -> Tool:
+    """The tool for a folder of pictures; InputError when the model or the picture behind is missing.
 
     A mask that someone made or changed by hand goes before the model's. With masks for all, no model is needed.
     """
-    folder, out = folder.resolve(), out_of(folder, options, "background")
+    out, folder = out_of(options, "background"), folder_of(options)
     behind, matter = _behind(options), open_matter(options.model, options.kind)
     model = f"{digest_of(matter.model.file)} {options.kind}" if matter else ""
     ground = digest_of(Path(options.picture).expanduser()) if options.picture and behind else ""
@@ -60,9 +60,13 @@ def mask_by_hand(folder: Path, out: Path, source: Source, entry: Entry | None) -
 
 def open_mask(file: Path, size: tuple[int, int]) -> Image.Image:
     """A mask as grey of the picture's size; PictureError when it has another shape, or cannot be read."""
-    mask = open_picture(file, "#000000").image.convert("L")
+    return fitted(open_picture(file, "#000000").image.convert("L"), size, file.name)
+
+
+def fitted(mask: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
+    """A mask brought to its picture's size; PictureError, with the mask's name, when it has another shape."""
     if abs(mask.width * size[1] - mask.height * size[0]) > max(size[0], size[1]) * 2:
-        raise PictureError(f"its mask {plain(file.name)} is {mask.width} x {mask.height}: of another shape than it")
+        raise PictureError(f"its mask {plain(name)} is {mask.width} x {mask.height}: of another shape than it")
     return mask if mask.size == size else mask.resize(size, Image.Resampling.LANCZOS)
 
 

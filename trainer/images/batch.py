@@ -99,52 +99,63 @@ class Report:
         counts = {"made": self.made, "skipped": self.skipped, "stopped": self.stopped, "snapshot": self.snapshot}
         return {"out": str(self.out), **counts, "problems": problems, "notes": self.notes, "pictures": self.pictures}
 
+    def summary(self) -> str:
+        """The figures in a sentence."""
+        parts = [f"{self.made} pictures made"]
+        parts += [f"{self.skipped} were done before"] if self.skipped else []
+        parts += [f"{len(self.problems)} left out"] if self.problems else []
+        parts += ["stopped before the end: run it again to go on"] if self.stopped else []
+        return f"{', '.join(parts)}; they are in {plain(str(self.out), 1000)}"
+
     def text(self) -> str:
         """All of it for a person, in a few lines."""
         lines = [str(problem) for problem in self.problems]
         lines += [f"{count} x {plain(note)}" for note, count in self.notes.items()]
         how = Counter(picture["how"] for picture in self.pictures if picture["how"])
         lines += [f"{count} x {what}" for what, count in how.items()]
-        done = f"{self.made} pictures made, {self.skipped} were done before, {len(self.problems)} left out"
-        lines.append(f"{done}: {plain(str(self.out), 1000)}")
         if self.snapshot:
             lines.append(f"The old ones are kept as snapshot {self.snapshot}")
-        return "\n".join([*lines, *(["Stopped before the end; the same command goes on"] if self.stopped else [])])
+        return "\n".join([*lines, self.summary()])
 
 
 def run(
-    folder: Path,
     options: Output,
     tool: Tool,
+    tell: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
-    tell: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Runs a tool over a folder. tell: called with (pictures done, pictures in all); should_stop: asked before each.
+    """Runs a tool over the folder of its options.
 
+    tell: called with (pictures done, pictures in all); should_stop: asked before each.
     Raises InputError for a folder or options that cannot be used, DiskError when nothing more can be written.
     """
     check_pattern(options.rename)
-    out = out_of(folder, options, tool.word)
-    work = _Work(folder.resolve(), out, options, tool)
+    out = out_of(options, tool.word)
+    work = _Work(folder_of(options), out, options, tool)
     sources = work.sources()
     with tqdm(total=len(sources), unit="picture", disable=None) as bar:
         for done, (source, drawn) in enumerate(_in_turn(work, sources, should_stop), 1):
             work.finish(source, drawn)
             bar.update()
-            if tell:
-                tell(done, len(sources))
+            tell(done, len(sources))
     return work.report
 
 
-def out_of(folder: Path, options: Output, word: str) -> Path:
+def folder_of(options: Output) -> Path:
+    """The folder that is read; InputError when it is none."""
+    folder = Path(options.folder).expanduser()
+    if not folder.is_dir():
+        what = "is a file: choose the folder that it lies in" if folder.exists() else "does not exist: check the path"
+        raise InputError(f"folder: {plain(str(folder), 1000)} {what}")
+    return folder.resolve()
+
+
+def out_of(options: Output, word: str) -> Path:
     """Where a tool's pictures go; a folder of repeats keeps its name, in a new folder beside its parent.
 
     Raises InputError for a folder that is none, or an output folder that cannot be one.
     """
-    if not folder.is_dir():
-        what = "is a file: choose the folder that it lies in" if folder.exists() else "does not exist: check the path"
-        raise InputError(f"folder: {plain(str(folder), 1000)} {what}")
-    folder = folder.resolve()
+    folder = folder_of(options)
     if options.in_place:
         return folder
     if options.out:
@@ -199,7 +210,7 @@ class _Work:
         self.folder, self.out, self.options, self.tool = folder, out, options, tool
         self.ledger, self.report = Ledger.read(out), Report(out, notes=Counter(tool.notes))
         self.snapshot = begin(folder, f"images {tool.word}") if options.in_place else None
-        kept = options.model_dump_json(exclude={"out", "recursive", "captions"})
+        kept = options.model_dump_json(exclude={"folder", "out", "recursive", "captions"})
         self.settings = f"{tool.word} {kept}"
 
     def sources(self) -> list[Source]:

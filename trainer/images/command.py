@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trainer.images.flags import add_flags, read_flags
+from trainer.flags import add_flags, read_flags
 from trainer.images.options import Background, Crop, Output, Resize
 
 if TYPE_CHECKING:
-    from trainer.images.batch import Tool
+    from trainer.images.batch import Report, Tool
 
 TOOLS: dict[str, tuple[type[Output], str]] = {
     "resize": (Resize, "bring pictures to a size, change light, colour and kind of file"),
@@ -26,35 +26,50 @@ def add(words: Any) -> None:
     tools = images.add_subparsers(required=True, metavar="TOOL")
     for word, (options, help_text) in TOOLS.items():
         tool = tools.add_parser(word, help=help_text)
-        tool.add_argument("folder", type=Path, metavar="DIR", help="the folder of pictures")
-        add_flags(tool, options)
+        add_flags(tool, {word: options})
         tool.add_argument("--json", action="store_true", help="print the report as JSON")
         tool.set_defaults(do=run_images, tool=word)
 
 
-def run_images(options: argparse.Namespace) -> int:
+def run_images(given: argparse.Namespace) -> int:
     """Runs one tool; Ctrl-C stops after the pictures in hand, and the same command goes on."""
-    from trainer.images.batch import run
     from trainer.terminal import Wish
 
-    wanted = read_flags(options, TOOLS[options.tool][0])
-    tool = make_tool(options.folder, wanted)
-    wish = Wish()
-    wish.patient = True
-    with wish.heard():
-        report = run(options.folder, wanted, tool, should_stop=lambda: wish.stop)
-    print(json.dumps(report.to_json(), indent=2) if options.json else report.text())
+    options = read_flags(given, TOOLS[given.tool][0])
+    with Wish().heard() as wish:
+
+        def should_stop() -> bool:
+            wish.patient = True  # before the first picture there is nothing to finish
+            return wish.stop
+
+        report = run_tool(options, should_stop=should_stop)
+    print(json.dumps(report.to_json(), indent=2) if given.json else report.text())
     return 0
 
 
-def make_tool(folder: Path, options: Output) -> Tool:
+def run_tool(
+    options: Output,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Report:
+    """Does to a folder what the options of a tool say, and says what came of it.
+
+    tell: called with (pictures done, pictures in all); should_stop: asked before each. InputError as of `batch.run`,
+    and when a file that the tool needs is missing.
+    """
+    from trainer.images.batch import run
+
+    return run(options, make_tool(options), tell, should_stop)
+
+
+def make_tool(options: Output) -> Tool:
     """The tool that options belong to; InputError when a file it needs is missing."""
     from trainer.images.background import background_tool
     from trainer.images.focus import crop_tool
     from trainer.images.resize import resize_tool
 
     if isinstance(options, Background):
-        return background_tool(folder, options)
+        return background_tool(options)
     if isinstance(options, Crop):
         return crop_tool(options)
     return resize_tool(Resize.model_validate(options.model_dump()))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from trainer.config import Buckets
-from trainer.config.parts import IsPath, Part, Size, Text
+from trainer.config.parts import Folder, IsPath, Part, Size, Text
 
 How = Literal["cover", "contain", "inside", "extend", "keep"]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -40,8 +40,10 @@ class Edits(Part):
 
 
 class Output(Edits):
-    """What is written, and where."""
+    """What is read, what is written, and where."""
 
+    folder: Annotated[Folder, Field(title="Folder of pictures")]
+    """The folder of pictures."""
     out: Annotated[Text, Field(title="Output folder"), IsPath()] = None
     """Where the new pictures go, with their captions; empty makes a folder beside the one that is read."""
     in_place: bool = False
@@ -143,8 +145,8 @@ class Background(Output):
     """The same seed gives the same random colours; each depends on the picture's file name alone."""
     model: Annotated[Text, Field(title="Background model"), IsPath()] = None
     """An ONNX file of BiRefNet, ISNet or U²-Net; empty looks for one in the models folder."""
-    kind: Literal["auto", "birefnet", "isnet", "u2net"] = "auto"
-    """Which of them it is; auto goes by its file's name."""
+    kind: Literal["auto", "birefnet", "isnet", "u2net", "anime"] = "auto"
+    """Which of them it is; auto goes by its file's name. Anime is the ISNet of anime-segmentation."""
     save_masks: bool = True
     """Save each mask too, in the folder `masks`, for masked training; one that is changed by hand is used again."""
 

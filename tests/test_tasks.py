@@ -1,0 +1,222 @@
+"""Tools as jobs: their forms, their start, what they tell while they run, and how they end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from tests.pictures import draw_folder
+from tests.taggers import draw_tagger
+from tests.waiting import until
+from trainer import jobs as engine
+from trainer.config.parts import Part
+from trainer.errors import InputError
+from trainer.jobs import JOBS, Job, Progress
+from trainer.runfolder import RunFolder
+from webui import api, machine, process, tasks
+from webui.fields import fields_of
+from webui.jobs import Conflict, Jobs
+from webui.settings import Settings
+from webui.toolform import LAYOUT, WHEN, form_of, options_of
+
+Tree = dict[str, Any]
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    monkeypatch.setattr(machine, "gpus", lambda: [])
+    data = tmp_path / "data"
+    made = Jobs(Settings("127.0.0.1", 0, data, data / "runs", (), (tmp_path / "pictures",)), watch=False)
+    yield made
+    made.close()
+    for run in made.runs.ids():
+        process.kill(RunFolder(made.runs.root / run))
+    for _, child in made._children:
+        child.wait()
+
+
+@pytest.fixture
+def client(jobs: Jobs) -> TestClient:
+    return TestClient(Starlette(routes=[*api.routes(jobs.settings, jobs), *tasks.routes(jobs.settings, jobs)]))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return draw_folder(tmp_path / "pictures", {"10_zk9": 3}) / "10_zk9"
+
+
+def ended(jobs: Jobs, run: str) -> Tree:
+    """The line of a run that has ended."""
+    return until(lambda: (line := jobs.line(run))["state"] not in ("running", "queued") and line)
+
+
+# Forms
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_each_option_stands_in_the_form_once(name: str) -> None:
+    placed = [option for group in LAYOUT[name].values() for option in group]
+    assert sorted(placed) == sorted(fields_of(JOBS[name].options))
+    for option, (other, values) in WHEN.get(name, {}).items():
+        known = fields_of(JOBS[name].options)
+        assert option in known and (
+            not known[other].choices or set(values) <= {word for word, _ in known[other].choices}
+        )
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_form_read_back_is_the_defaults(name: str, jobs: Jobs) -> None:
+    values = form_of(jobs.settings, name)["values"]
+    required = {"folder": "/x", **({"url": "http://localhost/v1"} if name == "caption.endpoint" else {})}
+    required |= {"prefix": "zk9 "} if name == "caption.basic" else {}
+    part = JOBS[name].options
+    assert part.model_validate(options_of(name, values | required)) == part.model_validate(required)
+
+
+def test_sizes_and_parts_that_are_off_are_read(jobs: Jobs) -> None:
+    options = options_of("images.resize", {"folder": "/x", "sizes": "512x768; 768, 640x512", "buckets": False})
+    assert options == {"folder": "/x", "sizes": ["512x768", "768", "640x512"], "buckets": None}
+    options = options_of("images.resize", {"buckets": True, "buckets.step": "32"})
+    assert options == {"buckets": {"step": 32}}
+
+
+# Jobs
+
+
+def test_a_tool_works_in_a_process_of_its_own_and_can_be_taken_back(
+    client: TestClient, jobs: Jobs, pictures: Path
+) -> None:
+    before = (pictures / "0.txt").read_text()
+    values = {"folder": str(pictures), "prefix": "zk9,", "overwrite": True}
+    run = client.post("/api/tools/caption.basic", json={"values": values}).json()["id"]
+    line = ended(jobs, run)
+    assert (line["state"], line["job"], line["about"]["folder"]) == ("done", "caption.basic", str(pictures))
+    assert line["progress"]["done"] == line["progress"]["total"] == 3
+    assert line["about"]["summary"].startswith("3 captioned")
+    assert (pictures / "0.txt").read_text() == f"zk9, {before.strip()}\n"
+
+    report = client.get(f"/api/runs/{run}/file/report.json").json()
+    assert report["captioned"] == 3 and report["snapshot"] and not report["problems"]
+    back = client.post("/api/snapshot", json={"folder": str(pictures), "snapshot": report["snapshot"]}).json()
+    assert back["files"] == 3 and (pictures / "0.txt").read_text() == before
+    client.post("/api/snapshot", json={"folder": str(pictures), "snapshot": back["snapshot"]})
+    assert (pictures / "0.txt").read_text() == f"zk9, {before.strip()}\n"
+
+    assert [line["id"] for line in client.get("/api/tools").json()] == [run]
+    assert client.get("/api/runs").json() == []  # the trainings
+    assert client.get("/api/tools/caption.basic").json()["values"]["prefix"] == "zk9,"
+
+
+def test_a_tagger_is_stopped_and_goes_on(client: TestClient, jobs: Jobs, pictures: Path, tmp_path: Path) -> None:
+    values = {"folder": str(pictures), "model": str(draw_tagger(tmp_path / "pictures" / "tagger")), "batch": "1"}
+    run = client.post("/api/tools/caption.wd14", json={"values": values}).json()["id"]
+    with pytest.raises(Conflict, match="is at work on"):
+        jobs.do("caption.wd14", {"folder": str(pictures)})
+    jobs.command(run, "stop")
+    assert ended(jobs, run)["state"] in ("stopped", "done")  # it may have been faster
+    if jobs.line(run)["state"] == "stopped":
+        jobs.resume(run)
+    assert ended(jobs, run)["state"] == "done"
+    assert all("zk9" in (pictures / f"{number}.txt").read_text() for number in range(3))
+
+
+def test_what_is_wrong_is_said_before_anything_starts(
+    client: TestClient, jobs: Jobs, pictures: Path, tmp_path: Path
+) -> None:
+    def refused(job: str, **values: Any) -> str:
+        answer = client.post(f"/api/tools/{job}", json={"values": values})
+        assert answer.status_code >= 400
+        return answer.json()["error"]
+
+    assert refused("caption.wd14", folder="").startswith("folder: ")
+    assert "is not in a folder that the page may use" in refused("caption.wd14", folder=str(tmp_path))
+    assert refused("caption.wd14", folder=str(pictures), threshold="much").startswith('threshold: "much"')
+    assert refused("images.resize", folder=str(pictures), out="/etc/x").startswith("out: /etc/x is not in a folder")
+    assert "is none" in refused("images.melt", folder=str(pictures))
+    assert refused("images.resize", folder=str(pictures), melt=1).startswith("melt: no such option")
+    assert not jobs.runs.ids()
+
+
+def test_a_tool_that_fails_says_why(client: TestClient, jobs: Jobs, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "empty").mkdir()
+    run = jobs.do("images.resize", {"folder": str(tmp_path / "pictures" / "empty" / "gone")})
+    assert ended(jobs, run)["state"] == "error"
+    assert "gone" in client.get(f"/api/runs/{run}").json()["error"]["text"]
+
+
+# In the queue
+
+
+def test_what_wants_the_gpu_waits_for_a_training_and_what_does_not_never_waits(jobs: Jobs, pictures: Path) -> None:
+    jobs.pause(True)
+    waits = jobs.do("caption.wd14", {"folder": str(pictures), "model": ["nowhere"]})
+    assert jobs.line(waits)["state"] == "queued" and jobs.line(waits)["place"] == 0
+    goes = jobs.do("images.resize", {"folder": str(pictures), "sizes": ["64"]})
+    assert ended(jobs, goes)["state"] == "done"
+    assert jobs.command(waits, "cancel") == "cancelled"
+    assert jobs.waiting()["running"] == [] and not jobs.lines()
+    with pytest.raises(Conflict, match="no training"):
+        jobs.again(goes, {})
+
+
+# The engine's side
+
+
+class Nothing(Part):
+    """Options of a job that the tests make."""
+
+    folder: str = "x"
+
+
+class Told:
+    """The report of a job that the tests make."""
+
+    stopped = False
+
+    def to_json(self) -> Tree:
+        return {"told": 1}
+
+    def summary(self) -> str:
+        return "1 told"
+
+
+def work(options: Nothing, tell: Callable[[int, int], None], should_stop: Callable[[], bool]) -> Told:
+    """What the job of the tests does: it fails as its folder says."""
+    if options.folder == "wrong":
+        raise InputError("folder: it is wrong; choose another")
+    if options.folder == "broken":
+        raise RuntimeError("a screw is loose")
+    assert not should_stop()
+    tell(1, 1)
+    return Told()
+
+
+@pytest.mark.parametrize(("folder", "code", "kind"), [("x", 0, "done"), ("wrong", 2, "error"), ("broken", 1, "error")])
+def test_how_a_job_ends(folder: str, code: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "JOBS", {"test": Job("Test", Nothing, f"{__name__}:work")})
+    run = RunFolder.make(tmp_path, "test", {"job": "test", "options": {"folder": folder}})
+    assert engine.run(run) == code and run.state() == kind
+    assert run.events()[0]["kind"] == "start" and not run.checkpoints.exists()
+    if code == 0:
+        assert json.loads((run.path / "report.json").read_text()) == {"told": 1}
+        assert [event["kind"] for event in run.events()] == ["start", "progress", "done"]
+    if code == 1:
+        assert "a screw is loose" in run.events()[-1]["text"] and "Traceback" in run.log.read_text()
+
+
+def test_progress_is_told_now_and_then_with_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, now = RunFolder.make(tmp_path, "test", {"job": "test"}), [100.0]
+    monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
+    progress = Progress(run)
+    for done in range(101):
+        progress.tell(done, 100)
+        now[0] += 0.125
+    told = [event for event in run.events() if event["kind"] == "progress"]
+    assert len(told) == 26 and told[-1]["done"] == 100 and told[-1]["left_s"] == 0
+    assert told[10]["rate"] == pytest.approx(8) and told[10]["left_s"] == pytest.approx(60 / 8)

@@ -1,0 +1,129 @@
+"""Jobs beside training: tools that work on a folder in a process of their own, and tell a run folder how it goes.
+
+config.json of such a run folder is `{"job": name, "options": {...}}`; `python -m trainer job --run DIR` does it.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from trainer.captioners.options import Basic, Endpoint, Sentences, Wd14
+from trainer.config.parts import Part
+from trainer.durable import read_json, write_json
+from trainer.errors import InputError
+from trainer.images.options import Background, Crop, Resize
+from trainer.runfolder import RunFolder
+from trainer.terminal import Wish, copied_to
+from trainer.tree import validate
+
+EVERY = 0.5  # seconds between two events of progress
+WINDOW = 20.0  # seconds over which the rate is measured
+REPORT = "report.json"
+Tell = Callable[[int, int], None]
+
+
+class Report(Protocol):
+    """What a tool gives back."""
+
+    stopped: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it for a program."""
+        ...
+
+    def summary(self) -> str:
+        """The figures in a sentence."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A tool. work: `module:function` of (options, tell, should_stop), imported when it runs; gpu: it wants one."""
+
+    title: str
+    options: type[Part]
+    work: str
+    gpu: bool = False
+
+    def run(self, options: Part, tell: Tell, should_stop: Callable[[], bool]) -> Report:
+        """Does the work."""
+        module, function = self.work.split(":")
+        return getattr(import_module(module), function)(options, tell, should_stop)
+
+
+CAPTIONS, IMAGES = "trainer.captioners.command:run_captions", "trainer.images.command:run_tool"
+JOBS: Mapping[str, Job] = {
+    "caption.wd14": Job("WD14 captioning", Wd14, CAPTIONS, gpu=True),
+    "caption.basic": Job("Basic captioning", Basic, CAPTIONS),
+    "caption.sentences": Job("Captioning by a model", Sentences, CAPTIONS, gpu=True),
+    "caption.endpoint": Job("Captioning by a server", Endpoint, CAPTIONS),
+    "images.resize": Job("Resize", Resize, IMAGES),
+    "images.crop": Job("Crop", Crop, IMAGES),
+    "images.background": Job("Background", Background, IMAGES, gpu=True),
+}
+
+
+def job_of(name: str) -> Job:
+    """The job of a name; InputError lists those there are."""
+    if name not in JOBS:
+        raise InputError(f"job: {name[:60]!r} is none; there are {', '.join(JOBS)}")
+    return JOBS[name]
+
+
+def run(folder: RunFolder) -> int:
+    """Does the job of a run folder; 0 done or stopped on request, 2 bad input, 1 a failure of the tool.
+
+    What goes wrong becomes an event with its cause; the traceback stays in the log.
+    """
+    with folder.owned(), copied_to(folder.log):
+        try:
+            told = read_json(folder.path / "config.json")
+            job = job_of(str(told.get("job")))
+            options = validate(job.options, told.get("options"))
+            folder.event("start", job=told["job"])
+            with Wish().heard() as wish:
+
+                def should_stop() -> bool:
+                    wish.patient = True  # before it is asked for the first time there is nothing to finish
+                    return wish.stop or folder.take_command() == "stop"
+
+                report = job.run(options, Progress(folder).tell, should_stop)
+            write_json(folder.path / REPORT, report.to_json())
+            folder.event("stopped" if report.stopped else "done", summary=report.summary())
+            return 0
+        except KeyboardInterrupt:
+            folder.event("stopped", summary="Ended at once; what was done is kept.")
+            return 0
+        except InputError as error:
+            folder.event("error", text=str(error), remedy="")
+            return 2
+        except Exception as error:
+            traceback.print_exc()
+            folder.event("error", text=f"{type(error).__name__}: {error}", remedy=f"the whole story is in {folder.log}")
+            return 1
+
+
+class Progress:
+    """Tells how far a job is, now and then, with its rate and the seconds that are left."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._told = -EVERY
+        self._marks: list[tuple[float, int]] = []
+
+    def tell(self, done: int, total: int) -> None:
+        """`done` pictures, files or bytes of `total`."""
+        now = time.monotonic()
+        if now - self._told < EVERY and done < total:
+            return
+        self._told = now
+        self._marks = [mark for mark in self._marks if now - mark[0] < WINDOW] + [(now, done)]
+        (began, before), passed = self._marks[0], now - self._marks[0][0]
+        rate = (done - before) / passed if passed > 0 and began < now and done > before else None
+        left = (total - done) / rate if rate else None
+        self.folder.event("progress", done=done, total=total, rate=rate, left_s=left)

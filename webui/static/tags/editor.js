@@ -1,0 +1,158 @@
+// <likeness-tags folder="...">: the tag editor. mode="manual": captions written by hand, five pictures a page.
+import { Live } from '../live.js'
+import { button, h, newId, say } from '../tools.js'
+import { AllTags } from './all.js'
+import { bake } from './bake.js'
+import { Bar } from './bar.js'
+import { Batch } from './batch.js'
+import { check } from './check.js'
+import { Dataset } from './dataset.js'
+import { groups, press } from './keys.js'
+import { Manual } from './manual.js'
+import { Tags } from './picture.js'
+import { preview } from './preview.js'
+import { TagSet } from './set.js'
+import { keysWindow } from './windows.js'
+
+const PANES = { pictures: 'Dataset', tags: 'Image tags', all: 'All tags' }
+const MODES = ['AND', 'OR', 'NOT', 'XOR']
+
+class Editor extends Live {
+  static observedAttributes = ['folder']
+  set = new TagSet()
+
+  attributeChangedCallback() {
+    if (this.bar && this.seen) this.look()
+  }
+
+  show() {
+    if (!this.bar) this.build()
+    this.look()
+  }
+
+  // Opens the folder that the page names, once.
+  look() {
+    const folder = this.getAttribute('folder')
+    if (!folder || folder === this.named_) return
+    this.named_ = folder
+    this.bar.folder.open(folder)
+  }
+
+  build() {
+    if (this.getAttribute('mode') === 'manual') {
+      this.bar = new Manual(this, this.set)
+      return
+    }
+    this.bar = new Bar(this)
+    this.batch = new Batch(this)
+    this.dataset = new Dataset(this)
+    this.tags = new Tags(this)
+    this.all = new AllTags(this)
+    this.keyGroups = groups(this)
+    this.tabIndex = -1 // a click on an empty place keeps the keys here
+    this.addEventListener('keydown', event => press(event, this))
+    const name = newId()
+    this.tabs = h('fieldset', { class: 'lt-tabs' }, h('legend', { class: 'lk-hidden' }, 'Part'), Object.entries(PANES).map(([pane, words]) => h('label', {},
+      h('input', { type: 'radio', name, value: pane, onchange: () => { this.panes.dataset.at = pane } }), h('span', {}, words))))
+    this.panes = h('div', { class: 'lt-panes', 'data-at': 'pictures' }, this.dataset.node, this.tags.node, this.all.node)
+    this.work = h('div', { class: 'lt-work', hidden: true }, this.batch.node, this.tabs, this.panes, this.line())
+    this.none = h('p', { class: 'lk-empty' }, 'Choose the folder that holds your pictures. Each caption is the .txt file beside its picture; every change is saved at once, and can be undone.')
+    this.tabs.querySelector('input').checked = true
+    this.append(this.bar.node, this.work, this.none)
+    this.set.on('set', () => {
+      this.work.hidden = false
+      this.none.hidden = true
+    })
+  }
+
+  // What was done, and whether it is saved.
+  line() {
+    this.said = h('span', { class: 'lk-wide', role: 'status' })
+    this.state = h('span', { class: 'lt-state', role: 'alert' })
+    this.takeIn = button('Take them in', () => this.set.refresh(), { class: 'lk-button lk-small', hidden: true, title: 'Read the captions from the disk again; that can be undone' })
+    let timer = 0
+    this.set.on('said', words => {
+      say(this.said, words)
+      clearTimeout(timer)
+      timer = setTimeout(() => say(this.said, ''), 8000)
+    })
+    this.set.on('state', () => {
+      const { saving, state } = this.set
+      say(this.state, state.bad ? state.words : saving ? 'Saving …' : state.words)
+      this.state.classList.toggle('lt-bad', state.bad)
+      this.takeIn.hidden = !state.outside
+    })
+    return h('div', { class: 'lt-line' }, this.said, this.state, this.takeIn)
+  }
+
+  // What keys and buttons ask for
+
+  focusPane(pane) {
+    this.tabs.querySelector(`[value="${pane}"]`).click()
+    const { view, text, area } = { pictures: this.dataset, tags: this.tags, all: this.all }[pane]
+    if (this.panes.classList.contains(`lt-without-${pane}`)) this.hidePane(pane)
+    const goal = text ? area : view.node
+    goal.focus()
+    if (view.cursor < 0 && !text) view.go(0)
+  }
+
+  hidePane(pane) {
+    this.panes.classList.toggle(`lt-without-${pane}`)
+  }
+
+  focusAdd() {
+    this.focusPane('tags')
+    this.tags.box.focus()
+  }
+
+  focusFind() {
+    this.focusPane('all')
+    this.all.search.select()
+    this.all.search.focus()
+  }
+
+  step(by) {
+    const { shown, current } = this.set, next = shown[shown.indexOf(current) + by]
+    if (next) this.set.choose([next], next)
+  }
+
+  turnMode() {
+    const mode = MODES[(MODES.indexOf(this.set.mode) + 1) % MODES.length]
+    this.set.tell('said', `Clicked tags filter by ${mode}`)
+    this.set.filter({ mode })
+  }
+
+  // The tags that are selected in the pane that has the focus, for a form.
+  named() {
+    const here = this.all.node.contains(document.activeElement) ? this.all.names() : this.tags.view.chosen().map(item => item.tag)
+    return { text: here.join(`${this.set.options.separator} `) }
+  }
+
+  saved() {
+    this.set.tell('said', this.set.state.bad ? this.set.state.words : 'All is saved already: each change is, at once.')
+  }
+
+  fill() {
+    const full = this.classList.toggle('lt-full')
+    this.bar.full.setAttribute('aria-pressed', String(full))
+    document.documentElement.classList.toggle('lt-filled', full)
+  }
+
+  preview() {
+    preview(this)
+  }
+
+  check(tag) {
+    check(this, tag)
+  }
+
+  bake() {
+    bake(this)
+  }
+
+  keys() {
+    keysWindow(this, this.keyGroups)
+  }
+}
+
+customElements.define('likeness-tags', Editor)

@@ -1,0 +1,80 @@
+// Snapshots, advice, and what the filter and the keys are.
+import { button, clock, count, h, press, say } from '../tools.js'
+import { open, small } from './parts.js'
+import { pictureAt } from './words.js'
+
+// A window whose list is asked for when it opens; `fill` gives its parts, and can ask for all of it anew.
+async function asked(editor, title, lead, fill) {
+  const told = h('p', { class: 'lt-bad', role: 'alert', hidden: true }), body = h('div')
+  const tell = words => {
+    told.hidden = !words
+    say(told, words)
+  }
+  const dialog = open(editor, title, [h('p', { class: 'lk-soft' }, lead), told, body], { class: 'lk-dialog lt-dialog lt-wide' })
+  const change = async (route, wish) => {
+    const done = await editor.set.change(route, () => wish)
+    if (done?.error) throw new Error(done.error)
+    await again()
+  }
+  const again = async () => {
+    try {
+      body.replaceChildren(...await fill({ tell, change, dialog }))
+    } catch (error) {
+      tell(error.message)
+    }
+  }
+  await again()
+}
+
+export const snapshots = editor => asked(editor, 'Snapshots',
+  'Before a change the captions are copied. Restoring puts back those that the change was about, as they were before it; that can be undone too.',
+  async ({ tell, change }) => {
+    const { snapshots: found } = await editor.set.ask('snapshots')
+    if (!found.length) return [h('p', { class: 'lk-empty' }, 'None yet: the first change makes one.')]
+    return [h('ul', { class: 'lt-lines' }, found.map(one => h('li', {},
+      h('span', { class: 'lk-wide' }, h('b', {}, one.what), h('small', {}, `${typeof one.time === 'number' ? clock(one.time) : one.time}, ${count(one.files, 'file')}`)),
+      small('Restore', event => press(event.currentTarget, () => change('restore', { snapshot: one.id }), tell), { 'aria-label': `Restore what was before: ${one.what}` }))))]
+  })
+
+const KINDS = { subject: 'Another person', 'one of': 'They contradict', parent: 'Said twice' }
+
+export const advice = editor => asked(editor, 'Advice', 'Tags that contradict each other, do not fit the data set, or say the same twice; each with its reason.',
+  async ({ tell, change }) => {
+    const { set } = editor, { findings, count: all } = await set.ask('advice')
+    if (!findings.length) return [h('p', { class: 'lk-empty' }, 'Nothing contradicts.')]
+    const cure = (event, which) => press(event.currentTarget, () => change('cure', { findings: which }), tell)
+    const doing = one => [one.remove?.length && `Remove ${one.remove.join(', ')}`, one.add?.length && `add ${one.add.join(', ')}`].filter(Boolean).join(' and ')
+    return [h('div', { class: 'lk-row' }, button(`Cure all ${all.toLocaleString('en')}`, event => cure(event, 'all'), { class: 'lk-button lk-primary lk-small' }),
+      h('span', { class: 'lk-soft' }, findings.length < all ? `${findings.length} are listed` : '')),
+    h('ul', { class: 'lt-lines' }, findings.map((one, place) => {
+      const picture = set.byId.get(one.id)
+      return h('li', {}, picture && h('img', { src: pictureAt(picture, 48), alt: '', loading: 'lazy' }),
+        h('span', { class: 'lk-wide' }, h('b', {}, picture?.name || one.what), h('small', {}, `${KINDS[one.kind] || one.kind}: ${one.why}`)),
+        small('Cure', event => cure(event, [place]), { title: doing(one), 'aria-label': `Cure: ${doing(one)}` }))
+    }))]
+  })
+
+const EXAMPLES = [
+  ['tag:smile', 'has the tag'], ['tag:"long hair"', 'words with spaces go between quotes'], ['tag:*hair', '* is any letters, ? is one'],
+  ['caption:red', 'anywhere in the caption'], ['name:*close*', 'in the file name; path: looks at folders too'],
+  ['tokens:>75', 'also tags:<5, chars:>=200, with = != < > <= >='], ['smile OR grin', 'either; AND both, XOR one alone'],
+  ['NOT tag:smile', 'without it'], ['tag:1girl AND NOT (tag:smile OR tags:<5)', 'brackets go first'],
+]
+
+export function help(editor) {
+  const dialog = open(editor, 'The filter', [
+    h('p', { class: 'lk-soft' }, 'A word alone is looked for in captions and paths. AND, OR, NOT and XOR are written in capitals. A click on a line tries it.'),
+    h('ul', { class: 'lt-lines' }, EXAMPLES.map(([query, words]) => h('li', {}, h('button', {
+      type: 'button', class: 'lk-link lt-code', onclick: () => {
+        dialog.close()
+        editor.bar.write(query)
+      },
+    }, query), h('small', { class: 'lk-wide' }, words))))])
+}
+
+export function keysWindow(editor, groups) {
+  open(editor, 'Keys', [h('p', { class: 'lk-soft' }, 'They work while the editor has the focus. Most are those of BooruDatasetTagManager; where a browser keeps a key for itself, another stands here.'),
+    ...groups.map(([title, lines]) => [h('h4', {}, title), h('dl', { class: 'lt-keys' }, lines.map(([keys, words]) => [h('dt', {}, keys.map((key, place) => [place ? ' or ' : '', h('kbd', {}, key)])), h('dd', {}, words)]))]).flat()],
+  { class: 'lk-dialog lt-dialog lt-wide' })
+}
+

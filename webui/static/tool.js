@@ -1,0 +1,155 @@
+// <likeness-tool job="images.resize">: the form of a tool, made of its options, with its start button and its newest
+// run. The folder that was worked on last, with any tool, stands in the next one too.
+import { choose } from './browse.js'
+import { Live, refresh } from './live.js'
+import { ask, button, h, newId, press, say } from './tools.js'
+
+const FOLDER = 'likeness-data' // the folder that is worked on
+
+export const dataFolder = () => sessionStorage.getItem(FOLDER) || ''
+export const workOn = folder => folder && sessionStorage.setItem(FOLDER, folder)
+
+class Tool extends Live {
+  show() {
+    this.drawn ||= this.draw()
+    const folder = this.boxes?.get('folder')
+    if (folder && dataFolder() && folder.value !== dataFolder()) this.write('folder', dataFolder())
+  }
+
+  get job() {
+    return this.getAttribute('job')
+  }
+
+  async draw() {
+    const form = await ask(`api/tools/${this.job}`).catch(error => {
+      this.replaceChildren(h('p', { class: 'lk-note lk-bad', role: 'alert' }, error.message))
+      this.drawn = null
+    })
+    if (!form) return
+    this.fields = new Map(form.groups.flatMap(({ fields }) => fields.map(field => [field.name, field])))
+    this.boxes = new Map()
+    this.rows = new Map()
+    const groups = form.groups.map(({ title, fields }) => {
+      const grid = h('div', { class: 'lk-fields' }, fields.map(field => this.row(field, form.values[field.name])))
+      return title ? h('details', { class: 'lk-fold' }, h('summary', {}, title), grid) : grid
+    })
+    this.told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    const start = button(form.start, () => press(start, () => this.start(), words => this.tell(words)), { class: 'lk-button lk-primary' })
+    this.form = h('form', { class: 'lk-tool', onsubmit: event => event.preventDefault(), oninput: () => this.settle() },
+      groups, this.told, h('div', { class: 'lk-row' }, start, button('Back to the defaults', () => this.reset(), { class: 'lk-button' })))
+    this.task = h('likeness-task', { job: this.job })
+    this.replaceChildren(h('section', { class: 'lk-card' }, this.form), this.task)
+    if (dataFolder()) this.write('folder', dataFolder())
+    this.settle()
+  }
+
+  // One field: its label, what is written, its help, and what is wrong with it.
+  row(field, value) {
+    const id = newId(), help = newId()
+    const common = { id, 'aria-describedby': help, 'data-name': field.name }
+    const box = field.kind === 'check' ? h('input', { type: 'checkbox', ...common })
+      : field.kind === 'choice' ? h('select', common, field.choices.map(word => h('option', { value: word }, word)))
+        : field.kind === 'lines' || field.kind === 'long' ? h('textarea', { rows: field.kind === 'long' ? 3 : 2, spellcheck: 'false', ...common })
+          : h('input', { type: field.kind === 'colour' ? 'color' : 'text', autocomplete: 'off', spellcheck: 'false', inputmode: field.kind === 'number' ? 'decimal' : null, ...common })
+    this.boxes.set(field.name, box)
+    this.write(field.name, value)
+    const words = [field.help, field.today && `“${field.today}” in the Kohya GUI.`].filter(Boolean).join(' ').split('`').map((text, place) => place % 2 ? h('code', {}, text) : text)
+    const label = h('label', { for: id }, field.label)
+    const below = h('p', { class: 'lk-help', id: help }, words, field.key && h('code', {}, ` ${field.key}`))
+    const line = h('div', { class: 'lk-line' }, box, field.path && button('Browse', () => this.browse(field), { class: 'lk-button lk-small', 'aria-label': `Browse for ${field.label}` }))
+    const row = h('div', { class: `lk-field lk-field-${field.kind}` }, field.kind === 'check' ? h('div', { class: 'lk-line' }, box, label) : [label, this.offers(field, box), line], below, h('p', { class: 'lk-wrong', hidden: true }))
+    this.rows.set(field.name, row)
+    return row
+  }
+
+  // A list to choose from, above a box where anything may be written.
+  offers(field, box) {
+    if (!field.offers.length) return null
+    const own = 'Several, or one of your own:'
+    const list = h('select', { 'aria-label': field.label }, [...field.offers, own].map(word => h('option', { value: word }, word)))
+    const meet = () => {
+      list.value = field.offers.includes(box.value) ? box.value : own
+      box.parentNode.hidden = list.value !== own
+    }
+    list.addEventListener('change', () => {
+      if (list.value !== own) box.value = list.value
+      box.parentNode.hidden = list.value !== own
+      if (list.value === own) box.focus()
+    })
+    box.meet = meet
+    queueMicrotask(meet)
+    return list
+  }
+
+  write(name, value) {
+    const box = this.boxes.get(name)
+    if (!box) return
+    if (box.type === 'checkbox') box.checked = Boolean(value)
+    else box.value = value ?? ''
+    box.meet?.()
+  }
+
+  read(name) {
+    const box = this.boxes.get(name)
+    return box.type === 'checkbox' ? box.checked : box.value
+  }
+
+  // Shows the fields that count beside the others.
+  settle() {
+    for (const [name, { when }] of this.fields) {
+      if (!when) continue
+      const value = this.read(when.name)
+      this.rows.get(name).hidden = when.values.length ? !when.values.includes(value) : !value
+    }
+    workOn(this.read('folder').trim())
+  }
+
+  async browse(field) {
+    const path = await choose({ title: field.label, kind: field.path, ends: field.ends, start: this.read(field.name) })
+    if (!path) return
+    this.write(field.name, path)
+    this.settle()
+  }
+
+  reset() {
+    for (const { name, default: value } of this.fields.values()) if (name !== 'folder') this.write(name, value)
+    this.settle()
+    this.tell('')
+  }
+
+  async start() {
+    const values = Object.fromEntries([...this.fields.keys()].filter(name => !this.rows.get(name).hidden).map(name => [name, this.read(name)]))
+    const { id } = await ask(`api/tools/${this.job}`, { values })
+    refresh('api/tools')
+    this.task.setAttribute('run', id)
+    setTimeout(() => this.task.scrollIntoView({ block: 'nearest', behavior: 'smooth' }), 300)
+  }
+
+  // Each line of a refusal at the field that it begins with; the others above the button.
+  tell(words) {
+    const general = []
+    for (const row of this.rows.values()) this.wrong(row, '')
+    for (const line of words.split('\n').filter(Boolean)) {
+      const [name, ...rest] = line.split(': ')
+      const row = this.rows.get(name)
+      if (!row || row.hidden) general.push(line)
+      else {
+        this.wrong(row, rest.join(': '))
+        row.closest('details')?.setAttribute('open', '')
+      }
+    }
+    say(this.told, general.join(' '))
+    this.told.hidden = !general.length
+    this.form.querySelector('[aria-invalid]')?.focus()
+  }
+
+  wrong(row, words) {
+    const line = row.querySelector('.lk-wrong'), box = row.querySelector('[data-name]')
+    say(line, words)
+    line.hidden = !words
+    if (words) box.setAttribute('aria-invalid', 'true')
+    else box.removeAttribute('aria-invalid')
+  }
+}
+
+customElements.define('likeness-tool', Tool)

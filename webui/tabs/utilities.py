@@ -1,0 +1,36 @@
+"""The Utilities tab, in the order and the words of the Kohya GUI. Its tools are drawn by static/tool.js."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+CAPTIONING = {
+    "Basic": ("caption.basic", "The same words for every picture, and changes to the captions there are."),
+    "BLIP": ("caption.sentences", "Sentences by a model on this machine."),
+    "Server": ("caption.endpoint", "Sentences by a server that speaks OpenAI's language, here or elsewhere."),
+    "WD14": (
+        "caption.wd14",
+        "Tags as anime models know them, by one tagger or several; a second run does the rest.",
+    ),
+}
+IMAGES = {
+    "Resize": ("images.resize", "New pictures of one size, in a folder of their own; the originals stay."),
+    "Crop": ("images.crop", "Cut around the face, or around what stands out; the report says which."),
+    "Background": ("images.background", "Takes the background away, or puts another behind; masks are kept."),
+}
+
+
+def build() -> None:
+    """Puts the tools here."""
+    with gr.Tabs(elem_id="utilities"):
+        with gr.Tab("Captioning"), gr.Tabs(elem_id="captioning", selected="WD14"):
+            for word, (job, lead) in CAPTIONING.items():
+                with gr.Tab(f"{word} Captioning", id=word):
+                    _tool(job, lead)
+        for word, (job, lead) in IMAGES.items():
+            with gr.Tab(word):
+                _tool(job, lead)
+
+
+def _tool(job: str, lead: str) -> None:
+    gr.HTML(f'<p class="lk-lead">{lead}</p><likeness-tool job="{job}"></likeness-tool>', apply_default_css=False)
