@@ -8,16 +8,23 @@ import signal
 # Before torch comes: tiny models lose more to waking threads than they win by them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 import torch
 from hypothesis import settings
 
+from tests.browser import chromium
 from tests.pictures import draw_folder
 from tests.tiny import tiny_sd15, tiny_sdxl
+from tests.waiting import PATIENCE
+from tests.walk import Open, Site
 from trainer.config import Config
 from trainer.runfolder import RunFolder
 from trainer.train import run
@@ -81,3 +88,47 @@ def train(small: Tree, tmp_path: Path) -> Train:
         return folder
 
     return go
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("page"))
+    yield made
+    with contextlib.suppress(httpx.HTTPError):
+        for run in [line["id"] for line in made.runs() if line["state"] == "running"]:
+            psutil.Process(json.loads((made.run(run).path / "pid.json").read_text())["pid"]).kill()
+    made.process.send_signal(signal.SIGINT)
+    made.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(site: Site, browser: Any) -> Iterator[Open]:
+    """Opens the page as a new visitor; fails when one of its scripts does, or when it asks another server."""
+    contexts: list[Any] = []
+    wrong: list[str] = []
+
+    def go(address: str = site.address) -> Any:
+        def heard(asked: Any) -> None:
+            if not asked.url.startswith((address, "data:", "blob:")):
+                wrong.append(asked.url)
+
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+        contexts.append(context)
+        context.set_default_timeout(1000 * PATIENCE)
+        view = context.new_page()
+        view.on("pageerror", lambda error: wrong.append(f"{error} {error.stack}"))
+        view.on("request", heard)
+        view.goto(address)
+        view.get_by_role("button", name="Start the demo").wait_for()
+        return view
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert not wrong

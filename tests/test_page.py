@@ -2,154 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
-import pytest
 
-from tests.browser import chromium, needs_browser
+from tests.browser import needs_browser
 from tests.pictures import draw_folder
 from tests.proxy import proxy
-from tests.tiny import tiny_sd15, tiny_sdxl
 from tests.waiting import PATIENCE, until
+from tests.walk import Open, Site, box, choose, expect, fill, press, tab
 from trainer import configio
 from trainer.runfolder import RunFolder
 
 pytestmark = needs_browser
-ROOT = Path(__file__).resolve().parents[1]
 CURVE = re.compile("M.*L")  # a path of more than one point
 RANK = "Network Rank (Dimension)"
-
-
-class Site:
-    """The real page, on the same port each time, and the files behind it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.data = folder, folder / "data"
-        (self.data / "models").mkdir(parents=True)
-        self.base, self.sdxl = tiny_sd15(self.data / "models"), tiny_sdxl(self.data / "models")
-        self.images = draw_folder(self.data / "3mm4w4ts0n" / "images", {"24_3mm4w4ts0n": 2, "16_3mm4w4ts0n": 1})
-        self.address = ""
-        self.start()
-
-    def start(self) -> None:
-        """Starts it, and waits until it listens."""
-        port = self.address.rstrip("/").rpartition(":")[2] or "0"
-        command = [sys.executable, "-m", "webui", "--port", port, "--data-dir", str(self.data), "--headless"]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout
-        self.address = self.process.stdout.readline().split()[-1]
-
-    def kill(self) -> None:
-        """Ends it as a crash does."""
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout
-        self.process.stdout.close()
-
-    def runs(self) -> list[dict[str, Any]]:
-        """What it tells of the runs, the newest first."""
-        return list(httpx.get(f"{self.address}api/runs", trust_env=False).json())
-
-    def run(self, run: str) -> RunFolder:
-        """A run's folder."""
-        return RunFolder(self.data / "runs" / run)
-
-    def draft(self) -> dict[str, Any]:
-        """The settings that stand on the page, as they are kept for the next visit."""
-        try:
-            return dict(json.loads((self.data / "form.json").read_text()))
-        except FileNotFoundError:
-            return {}
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("page"))
-    yield made
-    with contextlib.suppress(httpx.HTTPError):
-        for run in [line["id"] for line in made.runs() if line["state"] == "running"]:
-            psutil.Process(json.loads((made.run(run).path / "pid.json").read_text())["pid"]).kill()
-    made.process.send_signal(signal.SIGINT)
-    made.process.wait(30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
-Open = Callable[..., Any]
-
-
-@pytest.fixture
-def page(site: Site, browser: Any) -> Iterator[Open]:
-    """Opens the page as a new visitor; fails when one of its scripts does, or when it asks another server."""
-    contexts: list[Any] = []
-    wrong: list[str] = []
-
-    def go(address: str = site.address) -> Any:
-        def heard(asked: Any) -> None:
-            if not asked.url.startswith((address, "data:", "blob:")):
-                wrong.append(asked.url)
-
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-        contexts.append(context)
-        context.set_default_timeout(1000 * PATIENCE)
-        view = context.new_page()
-        view.on("pageerror", lambda error: wrong.append(f"{error} {error.stack}"))
-        view.on("request", heard)
-        view.goto(address)
-        view.get_by_role("button", name="Start the demo").wait_for()
-        return view
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert not wrong
-
-
-def expect(found: Any) -> Any:
-    from playwright.sync_api import expect
-
-    expect.set_options(timeout=1000 * PATIENCE)
-    return expect(found)
-
-
-def tab(view: Any, words: str) -> None:
-    view.get_by_role("tab", name=words, exact=True).click()
-
-
-def box(view: Any, label: str) -> Any:
-    """The field that is called so, of those that are seen."""
-    return view.get_by_label(label, exact=True).filter(visible=True).first
-
-
-def choose(view: Any, label: str, word: str) -> None:
-    """Chooses in a list."""
-    box(view, label).click()
-    view.get_by_role("option", name=word).first.click()
-
-
-def fill(view: Any, fields: dict[str, Any]) -> None:
-    """Writes into fields, by their labels."""
-    for label, value in fields.items():
-        box(view, label).fill(str(value))
-
-
-def press(view: Any, words: str) -> None:
-    view.get_by_role("button", name=words, exact=True).filter(visible=True).first.click()
 
 
 def job(view: Any) -> Any:

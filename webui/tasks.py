@@ -34,8 +34,11 @@ def config_of(name: str, options: Mapping[str, Any], settings: Settings) -> dict
     part = job_of(name).options
     tree = validate(part, options).model_dump(mode="json")
     for option, field in fields(part):
-        if any(isinstance(mark, IsPath) for mark in field.metadata) and tree[option]:
-            tree[option] = str(inside(tree[option], settings.roots, option))
+        if any(isinstance(mark, IsPath) for mark in field.metadata) and (given := tree[option]):
+            whole = [
+                str(inside(path, settings.roots, option)) for path in ([given] if isinstance(given, str) else given)
+            ]
+            tree[option] = whole[0] if isinstance(given, str) else whole
     return {"job": name, "options": tree}
 
 

@@ -8,12 +8,13 @@ class Queue extends Live {
     this.ends.push(
       poll('api/queue', 2, queue => queue && this.take({ queue })),
       poll('api/runs', 2, lines => lines && this.take({ lines })),
+      poll('api/tools', 2, tools => tools && this.take({ tools })),
       poll('api/machine', 3, machine => machine && this.take({ gpus: machine.gpus })),
     )
   }
 
   build() {
-    this.known = { gpus: [] }
+    this.known = { gpus: [], tools: [] }
     this.pause = button('', () => this.post({ paused: !this.known.queue.paused }), { class: 'lk-button' })
     this.told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
     this.list = h('ol', { class: 'lk-queue' })
@@ -25,8 +26,9 @@ class Queue extends Live {
 
   take(news) {
     Object.assign(this.known, news)
-    const { queue, lines, gpus } = this.known
-    if (!queue || !lines || this.dragged) return
+    const { queue, lines: trainings, tools, gpus } = this.known
+    if (!queue || !trainings || this.dragged) return
+    const lines = [...trainings, ...tools]
     const key = JSON.stringify([queue, gpus.map(gpu => gpu.index), lines.filter(line => queue.order.includes(line.id) || line.state === 'running')])
     if (key === this.key || this.list.contains(document.activeElement) && /INPUT|SELECT/.test(document.activeElement.tagName)) return
     this.key = key
@@ -45,8 +47,9 @@ class Queue extends Live {
     const { progress } = line
     const gpu = this.known.gpus.length > 1 && has(line.gpu) ? `GPU ${line.gpu}, ` : ''
     const left = gpu + (has(progress.left_s) ? `${duration(progress.left_s)} left` : 'getting ready')
-    return h('li', { class: 'lk-item' }, pill('running'), this.title(line),
-      h('progress', { class: 'lk-bar', max: 1, value: progress.steps ? progress.step / progress.steps : 0, 'aria-label': `Progress of ${line.name}` }), h('span', { class: 'lk-soft' }, left))
+    const [done, all] = line.job ? [progress.done, progress.total] : [progress.step, progress.steps]
+    return h('li', { class: 'lk-item' }, pill('running', line.job && 'At work'), this.title(line),
+      h('progress', { class: 'lk-bar', max: 1, value: all ? done / all : 0, 'aria-label': `Progress of ${line.name}` }), h('span', { class: 'lk-soft' }, left))
   }
 
   waiting(line, place, all) {
@@ -78,7 +81,7 @@ class Queue extends Live {
       },
     }, h('span', { class: 'lk-handle', 'aria-hidden': 'true' }, '⠿'), h('b', {}, `${place + 1}.`), this.title(line),
     h('div', { class: 'lk-acts' }, this.time(line), this.gpu(line), move('↑', 'Earlier', place - 1), move('↓', 'Later', place + 1),
-      button('Duplicate', () => this.dispatchEvent(new CustomEvent('likeness-again', { detail: line, bubbles: true })), { class: 'lk-button lk-small' }),
+      !line.job && button('Duplicate', () => this.dispatchEvent(new CustomEvent('likeness-again', { detail: line, bubbles: true })), { class: 'lk-button lk-small' }),
       button('Cancel', event => press(event.currentTarget, () => this.cancel(line), words => this.tell(words)), { class: 'lk-button lk-small', 'aria-label': `Cancel ${line.name}` })))
     return item
   }

@@ -4,9 +4,11 @@ import { STATES, ask, button, clock, duration, h, has, inShort, loss, pill, pres
 import './queue.js'
 import './compare.js'
 import './job.js'
+import { WORDS } from './task.js'
 import { duplicate } from './again.js'
 
 const MOST_COMPARED = 6
+const MOST_TOOLS = 50
 const NONE = 'No run yet. What you train is kept here, with its settings, curve, samples and files.'
 
 class Runs extends Live {
@@ -19,7 +21,7 @@ class Runs extends Live {
       this.lost.hidden = Boolean(lines)
       if (error) say(this.lost, `${error.message} It is asked again every 2 seconds.`)
       if (lines) this.draw(lines)
-    }))
+    }), poll('api/tools', 2, lines => lines && this.listTools(lines)))
   }
 
   build() {
@@ -29,13 +31,14 @@ class Runs extends Live {
     this.compareButton = button('Compare', () => this.compare(), { class: 'lk-button' })
     this.rows = h('tbody')
     this.empty = h('p', { class: 'lk-empty' }, NONE)
+    this.tools = h('details', { class: 'lk-fold', hidden: true }, h('summary', {}, 'Tools'), h('ul', { class: 'lk-recent' }))
     this.list = h('section', {},
       h('likeness-queue'),
       h('header', { class: 'lk-head' }, h('h3', {}, 'Runs'), this.search, this.compareButton),
       this.told,
       h('table', { class: 'lk-runs' }, h('thead', {}, h('tr', {},
         h('th', {}, h('span', { class: 'lk-hidden' }, 'Choose to compare')), ['Name', 'State', 'Made', 'Loss', ''].map(title => h('th', { scope: 'col' }, title)))), this.rows),
-      this.empty)
+      this.empty, this.tools)
     this.view = h('section', { hidden: true })
     this.addEventListener('likeness-open', event => this.open(event.detail))
     this.addEventListener('likeness-again', event => this.again(event.detail).catch(error => this.tell(error.message)))
@@ -97,6 +100,18 @@ class Runs extends Live {
         ended && act('Trash', () => this.trash(line), { 'aria-label': `Move ${line.name} to the trash` }))))
   }
 
+  // What captioning, resizing and the other tools did; each with its report, and the way back.
+  listTools(lines) {
+    this.tasks = lines
+    const key = JSON.stringify(lines.map(line => [line.id, line.state, line.about.summary]))
+    if (key === this.toolsKey) return
+    this.toolsKey = key
+    this.tools.hidden = !lines.length
+    this.tools.lastChild.replaceChildren(...lines.slice(0, MOST_TOOLS).map(line => h('li', {}, pill(line.state, WORDS[line.state]),
+      h('div', { class: 'lk-wide' }, button(line.name, () => this.swap(h('likeness-task', { run: line.id })), { class: 'lk-link' }),
+        h('div', { class: 'lk-soft' }, [clock(line.created), line.about.folder, line.about.summary].filter(Boolean).join(' · '))))))
+  }
+
   tell(words) {
     this.told.hidden = !words
     say(this.told, words)
@@ -125,6 +140,7 @@ class Runs extends Live {
 
   // One run, whole, in place of the list.
   open(id) {
+    if (this.tasks?.some(line => line.id === id)) return this.swap(h('likeness-task', { run: id }))
     const note = h('textarea', { class: 'lk-input', rows: 3, disabled: true, 'aria-label': 'Notes', placeholder: 'What you tried, what you saw, what to try next' })
     const saved = h('span', { class: 'lk-soft', role: 'status' })
     // An empty field would be saved over a note that was not read yet.

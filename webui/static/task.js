@@ -3,7 +3,7 @@
 import { Live, poll, refresh, watch } from './live.js'
 import { address, ask, button, clock, count, duration, filePath, h, has, number, press, runPath, say } from './tools.js'
 
-const WORDS = { queued: 'Waiting', running: 'At work', done: 'Done', stopped: 'Stopped', error: 'Failed', interrupted: 'Cut off' }
+export const WORDS = { queued: 'Waiting', running: 'At work', done: 'Done', stopped: 'Stopped', error: 'Failed', interrupted: 'Cut off' }
 const STOPS = ['Stop', 'Stop at once', 'Kill']
 const MOST = 200 // problems and tags that are listed
 

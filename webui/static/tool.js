@@ -134,7 +134,7 @@ class Tool extends Live {
       const row = this.rows.get(name)
       if (!row || row.hidden) general.push(line)
       else {
-        this.wrong(row, rest.join(': '))
+        this.wrong(row, rest.join(': ').replace(` (${this.fields.get(name).help})`, '')) // which stands above it
         row.closest('details')?.setAttribute('open', '')
       }
     }

@@ -127,14 +127,14 @@ export const STATES = {
   error: 'Failed', interrupted: 'Cut off', lost: 'Connection lost',
 }
 
-export const pill = state => h('span', { class: `lk-pill lk-${state}` }, STATES[state] || state)
+export const pill = (state, words) => h('span', { class: `lk-pill lk-${state}` }, words || STATES[state] || state)
 
 export function inShort(line) {
   const { about, family } = line
   const words = [
     { sd15: 'SD 1.5', sdxl: 'SDXL' }[family] || family, about.base, has(about.rank) && `rank ${about.rank}`,
     has(about.lr) && `rate ${number(about.lr)}`, has(about.epochs) && count(about.epochs, 'epoch'),
-    has(about.pictures) && count(about.pictures, 'picture'),
+    has(about.pictures) && count(about.pictures, 'picture'), about.folder,
   ]
   return words.filter(Boolean).join(' · ')
 }

@@ -10,7 +10,7 @@ CAPTIONING = {
     "Server": ("caption.endpoint", "Sentences by a server that speaks OpenAI's language, here or elsewhere."),
     "WD14": (
         "caption.wd14",
-        "Tags as anime models know them, by one tagger or several; a second run does the rest.",
+        "Tags as anime models know them. A second run does what is left.",
     ),
 }
 IMAGES = {
