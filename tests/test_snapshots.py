@@ -103,8 +103,9 @@ def test_a_list_from_elsewhere_reaches_no_file_outside(tmp_path: Path) -> None:
     made.keep(folder / "a.txt")
     (folder / "link").symlink_to(tmp_path)
     (tmp_path / "secret").write_text("private")
+    (folder / "private.txt").symlink_to(tmp_path / "secret")
     with open(made.place / "list.jsonl", "a") as file:
-        for name in ("../out.txt", str(tmp_path / "out.txt"), "link/out.txt"):
+        for name in ("../out.txt", str(tmp_path / "out.txt"), "/out.txt", "link/out.txt", "..", "link", "private.txt"):
             file.write(json.dumps({"file": name, "content": "b25l"}) + "\n")
         file.write(json.dumps({"file": "b.txt", "copy": "../../../../secret"}) + "\n")
     (folder / "a.txt").write_text("two")

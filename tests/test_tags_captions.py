@@ -175,3 +175,23 @@ def test_marks() -> None:
     before = len(tokens._counts)
     assert tokens.count(["a phrase that is counted once"] * 9) == [6] * 9
     assert len(tokens._counts) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("captions", "trigger"),
+    [
+        ({"1_x/a": "zk9, hat", "1_x/b": "(zk9:1.1), smile", "1_x/c": "1girl", "1_x/d": None}, "zk9"),
+        ({"1_zk9 woman/a": "1girl, hat", "1_zk9 woman/b": "1girl"}, "zk9"),
+        ({"1_zk9 woman/a": "hat", "1_zk9 woman/b": "smile"}, "zk9"),
+        ({"1_woman/a": "1girl"}, ""),
+        ({"a": None}, ""),
+    ],
+)
+def test_the_trigger_word_of_a_set(tmp_path: Path, captions: dict[str, str | None], trigger: str) -> None:
+    assert tagged(tmp_path, {**captions}).trigger() == trigger
+
+
+def test_a_written_line_leaves_the_others() -> None:
+    caption = read("first\nzk9".encode("utf-16"))
+    assert caption.with_line("zk9,\n a\tb ").raw == b"zk9,  a b\nzk9"
+    assert caption.with_line("first") is caption

@@ -36,8 +36,8 @@ OLD = ("zk9", "(smile:1.2)", "red hat", r"x \(y\)")
         (edits.sort("frequency", 1, {"red hat": 9, "smile": 3}), ("zk9", "red hat", "(smile:1.2)", r"x \(y\)")),
         (edits.sort("frequency", 1, {"zk9": 9}, backwards=True), OLD),
         (edits.keep_first(2), OLD[:2]),
-        (edits.truncate(3, len), OLD[:3]),
-        (edits.truncate(0, len), ()),
+        (edits.truncate(3, [OLD], lambda many: [*map(len, many)]), OLD[:3]),
+        (edits.truncate(0, [OLD], lambda many: [*map(len, many)]), ()),
         (edits.weigh(["smile"], 0.1), ("zk9", "(smile:1.3)", "red hat", r"x \(y\)")),
         (edits.weigh(["smile"], -0.2), ("zk9", "smile", "red hat", r"x \(y\)")),
         (edits.weigh(["zk9"], 5), ("(zk9:2)", *OLD[1:])),
@@ -64,6 +64,24 @@ def test_the_order_of_a_character_s_captions() -> None:
     order = ("1girl", "red dress", "smile", "simple background", "standing", "hand on own hip", "upper body")
     assert edits.sort("kind", keep=1)(mixed) == ("zk9", *order)
     assert list(KINDS) == [kind for kind in ORDER if kind != "switchable"]
+
+    assert edits.order("zk9")(mixed[::-1]) == edits.order("zk9")(("zk9", *mixed[:0:-1]))
+    assert edits.order("zk9")(("1girl", "standing", "(zk9:1.2)", "smile")) == (
+        "(zk9:1.2)",
+        "1girl",
+        "smile",
+        "standing",
+    )
+    assert edits.order()(mixed) == ("1girl", "zk9", *order[1:])
+
+
+def test_underscores_and_brackets() -> None:
+    old = ("long_hair", "^_^", "(red_hat:1.2)", "saber_(fate)", r"((zk9 \(style\)))", ":)", "(a")
+    assert edits.spaces()(old) == ("long hair", "^_^", "(red hat:1.2)", "saber (fate)", *old[4:])
+    escaped = ("long_hair", "^_^", "(red_hat:1.2)", r"saber_\(fate\)", r"((zk9 \(style\)))", r":\)", r"\(a")
+    assert edits.spaces(False, "escape")(old) == escaped
+    assert edits.spaces(False, "plain")(escaped) == (*old[:4], "((zk9 (style)))", *old[5:])
+    assert edits.spaces(False, "plain")((r"\(smile\)",)) == (r"\(smile\)",)  # else it would weigh
 
 
 @pytest.mark.parametrize(

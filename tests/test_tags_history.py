@@ -17,6 +17,7 @@ from trainer.durable import DiskError
 from trainer.errors import InputError
 from trainer.snapshots import snapshots
 from trainer.tags import edits
+from trainer.tags import history as history_module
 from trainer.tags.captions import CaptionSet
 from trainer.tags.edits import Edit
 from trainer.tags.history import ChangedOutside, History
@@ -168,8 +169,8 @@ def test_each_bulk_change_has_a_snapshot_and_single_ones_share_one(tmp_path: Pat
     last = files(tmp_path)
     bulk, single = snapshots(data.folder)
     assert (bulk.what, single.what) == ("add bulk", "single captions")
-    step = history.restore(bulk.id)
-    assert step and step.what == "restore: add bulk" and files(tmp_path) == middle
+    [step] = history.restore(bulk.id)
+    assert step.what == "restore: add bulk" and files(tmp_path) == middle
     history.restore(single.id)
     assert files(tmp_path) == first
     history.undo()
@@ -222,3 +223,38 @@ def test_a_caption_that_became_too_long_stays_out_of_edits(tmp_path: Path) -> No
     assert files(tmp_path) == {"1_zk9/a.txt": b"zk9, smile\n", "1_zk9/b.txt": b"zk9,hat"}
     with pytest.raises(InputError, match=r"a.txt: longer than 64 KiB, so it cannot be put back; restore a snapshot"):
         history.redo()
+
+
+def test_the_oldest_changes_are_forgotten_when_they_hold_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_module, "MOST_CAPTIONS", 4)
+    data, history = zk9(tmp_path)
+    for word in "xyz":
+        history.apply(edits.add([word]), data.pictures)
+    assert [step.what for step in history.done] == ["add z"]  # one is kept, however large
+    history.apply(edits.add(["w"]), data.pictures[:1])
+    assert [step.what for step in history.done] == ["add z", "add w"]
+
+
+def test_captions_are_cleared_whole(tmp_path: Path) -> None:
+    data, history = zk9(tmp_path)
+    (tmp_path / "1_zk9/b.txt").write_text("zk9\nsecond")
+    history.refresh()
+    assert history.clear(data.pictures) == 2
+    assert files(tmp_path) == {"1_zk9/a.txt": b"", "1_zk9/b.txt": b""} and len(snapshots(data.folder)) == 1
+
+
+def test_pictures_come_back_by_undo_with_all_edits(tmp_path: Path) -> None:
+    data, history = zk9(tmp_path)
+    first = files(tmp_path)
+    history.apply(edits.add(["x"]), data.pictures)
+    edited = files(tmp_path)
+    history.set_aside(data.pictures[:1])
+    assert (
+        len(data.pictures) == 2 and data.counts()["x"] == 2 and list(files(tmp_path)) == ["1_zk9/b.txt", "1_zk9/c.txt"]
+    )
+    history.apply(edits.add(["y"]), data.pictures)
+    history.undo()
+    history.undo()
+    assert files(tmp_path) == edited and len(data.pictures) == 3
+    history.undo()
+    assert files(tmp_path) == first

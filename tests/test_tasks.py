@@ -73,9 +73,9 @@ def test_each_option_stands_in_the_form_once(name: str) -> None:
 @pytest.mark.parametrize("name", JOBS)
 def test_a_form_read_back_is_the_defaults(name: str, jobs: Jobs) -> None:
     values = form_of(jobs.settings, name)["values"]
-    required = {"folder": "/x", **({"url": "http://localhost/v1"} if name == "caption.endpoint" else {})}
-    required |= {"prefix": "zk9 "} if name == "caption.basic" else {}
     part = JOBS[name].options
+    required = {option: f"http://{option}/v1" for option, field in part.model_fields.items() if field.is_required()}
+    required |= {"prefix": "zk9 "} if name == "caption.basic" else {}
     assert part.model_validate(options_of(name, values | required)) == part.model_validate(required)
 
 

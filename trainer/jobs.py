@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-from trainer.captioners.options import Basic, Endpoint, Sentences, Wd14
+from trainer.captioners.options import Basic, Blip2, Endpoint, Git, Sentences, Wd14
 from trainer.config.parts import Part
+from trainer.doctor.options import Doctor
 from trainer.durable import read_json, write_json
 from trainer.errors import InputError
+from trainer.folders.options import Dedupe, Group, Import
 from trainer.images.options import Background, Crop, Resize
 from trainer.runfolder import RunFolder
 from trainer.terminal import Wish, copied_to
@@ -56,15 +58,23 @@ class Job:
         return getattr(import_module(module), function)(options, tell, should_stop)
 
 
-CAPTIONS, IMAGES = "trainer.captioners.command:run_captions", "trainer.images.command:run_tool"
+CAPTIONS, IMAGES, FOLDERS = (f"trainer.{room}" for room in (
+    "captioners.command:run_captions", "images.command:run_tool", "folders.command:run_tool"
+))  # fmt: skip
 JOBS: Mapping[str, Job] = {
     "caption.wd14": Job("WD14 captioning", Wd14, CAPTIONS, gpu=True),
     "caption.basic": Job("Basic captioning", Basic, CAPTIONS),
     "caption.sentences": Job("Captioning by a model", Sentences, CAPTIONS, gpu=True),
+    "caption.blip2": Job("BLIP-2 captioning", Blip2, CAPTIONS, gpu=True),
+    "caption.git": Job("GIT captioning", Git, CAPTIONS, gpu=True),
     "caption.endpoint": Job("Captioning by a server", Endpoint, CAPTIONS),
     "images.resize": Job("Resize", Resize, IMAGES),
     "images.crop": Job("Crop", Crop, IMAGES),
     "images.background": Job("Background", Background, IMAGES, gpu=True),
+    "images.report": Job("Data set doctor", Doctor, "trainer.doctor.report:report"),
+    "folders.dedupe": Job("Find duplicates", Dedupe, FOLDERS),
+    "folders.import": Job("Import pictures", Import, FOLDERS),
+    "folders.group": Job("Group images", Group, FOLDERS),
 }
 
 

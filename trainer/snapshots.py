@@ -137,15 +137,26 @@ def load(folder: Path, name: str) -> Snapshot:
     made = Snapshot(folder, name)
     if "/" in name or "\\" in name or not (made.place / "list.jsonl").is_file():
         raise InputError(f"snapshot: {name!r} is none of {folder}; choose one of its list")
+    held: dict[Path, bool] = {}  # by folder, since links are slow to follow
     for line in (made.place / "list.jsonl").read_text("utf-8").splitlines():
         with contextlib.suppress(ValueError):  # a last line cut off by a crash: its file was not changed yet
             told = json.loads(line)
             if "what" in told:
                 made.what, made.time = told["what"], told["time"]
-            elif _inside(folder, told["file"]) and _inside(made.place, told.get("copy", "")):
+            elif _held(folder, folder / told["file"], held) and (
+                "copy" not in told or _inside(made.place, told["copy"])
+            ):
                 content = told.get("content")
                 made.files[told["file"]] = told.get("copy") if content is None else b64decode(content)
     return made
+
+
+def _held(folder: Path, file: Path, known: dict[Path, bool]) -> bool:
+    """Whether a file lies in a folder; what is found out about the folders between goes to `known`."""
+    place = file if file.name == ".." or file.is_symlink() else file.parent
+    if place not in known:
+        known[place] = place.resolve().is_relative_to(folder.resolve())
+    return known[place]
 
 
 def _inside(folder: Path, name: str) -> bool:

@@ -15,7 +15,6 @@ from trainer.tree import absolute, check, overlay
 from webui.browse import browse
 from webui.fields import names
 from webui.files import SIZES, download, download_all, thumb, thumbs_of
-from webui.folders import prepare
 from webui.jobs import Jobs, flags_of
 from webui.machine import machine
 from webui.routing import Json, Tree, number, refusal, route, text, whole_or_none
@@ -46,7 +45,6 @@ def routes(settings: Settings, jobs: Jobs) -> list[Route]:
         route("/api/options", GET=lambda request, body: names()),
         route("/api/machine", GET=lambda request, body: machine(settings.runs)),
         route("/api/browse", GET=api.browse),
-        route("/api/folders", POST=lambda request, body: prepare(body, settings)),
         Route("/api/upload", api.upload, methods=["POST"]),
     ]
 

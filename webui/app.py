@@ -6,7 +6,7 @@ import gradio as gr
 
 from webui.jobs import Jobs
 from webui.settings import Settings
-from webui.tabs import runs, start, utilities
+from webui.tabs import dataset, runs, start, utilities
 from webui.tabs.lora import LoraTab
 from webui.theme import look
 
@@ -31,6 +31,8 @@ def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
                 start.build(settings, jobs, lora)
             with gr.Tab("LoRA", id="lora"):
                 lora.draw()
+            with gr.Tab("Dataset", id="dataset"):
+                dataset.build()
             with gr.Tab("Utilities", id="utilities"):
                 utilities.build()
             with gr.Tab("Runs", id="runs"):

@@ -20,8 +20,8 @@ from webui import captionset, captionwords
 from webui.browse import inside
 from webui.captionset import Session, Sessions
 from webui.captionwords import choice, numbers, query, texts
-from webui.jobs import Conflict
 from webui.routing import Tree, route, text
+from webui.runs import Conflict
 from webui.settings import Settings
 
 LISTS = "tags"  # the folder of tag lists in the data folder
@@ -38,7 +38,7 @@ def routes(settings: Settings) -> list[Route]:
         route(f"{one}/edit", POST=editor.on(_edit)),
         route(f"{one}/undo", POST=editor.on(_undo)),
         route(f"{one}/redo", POST=editor.on(_redo)),
-        route(f"{one}/refresh", POST=editor.on(editor.refresh)),
+        route(f"{one}/refresh", POST=editor.on(_refresh)),
         route(f"{one}/complete", GET=editor.complete),
         route(f"{one}/advice", GET=editor.on(_advice)),
         route(f"{one}/cure", POST=editor.on(_cure)),
@@ -54,8 +54,8 @@ class _Editor:
     """What all routes share: the open sets, and the tag lists."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.sessions = settings, Sessions()
-        self.lists = Lists(settings.data_dir / LISTS)
+        self.settings, self.lists = settings, Lists(settings.data_dir / LISTS)
+        self.sessions = Sessions(self.lists)
 
     def on(self, work: Callable[[Session, Tree], Tree]) -> Callable[[Request, Tree], Tree]:
         """Work on an open set, which nobody else does meanwhile; Conflict when another program wrote captions."""
@@ -82,18 +82,9 @@ class _Editor:
             raise InputError("separator: holds the end of a line, or a sign that is not seen: choose another")
         session = self.sessions.open(folder, **options)
         with session.lock:
-            told = self.told(session)
+            told = session.told()
         threading.Thread(target=self.lists.known, daemon=True).start()  # long ones are read before the first letter
         return told
-
-    def told(self, session: Session) -> Tree:
-        """The set, with the names of the tag lists."""
-        return {**session.told(), "lists": [file.name for file in self.lists.files()]}
-
-    def refresh(self, session: Session, body: Tree) -> Tree:
-        """-> the set, with what other programs changed."""
-        session.refresh()
-        return self.told(session)
 
     def complete(self, request: Request, body: Tree) -> Tree:
         """?text=&mode=start|contain -> tags that a person may be about to write, and which lists are left out."""
@@ -122,12 +113,18 @@ def _edit(session: Session, body: Tree) -> Tree:
 
 def _undo(session: Session, body: Tree) -> Tree:
     step = session.history.undo()
-    return session.change(f"undo: {step.what}", step)
+    return session.change(step.what, step)
 
 
 def _redo(session: Session, body: Tree) -> Tree:
     step = session.history.redo()
-    return session.change(f"redo: {step.what}", step)
+    return session.change(step.what, step)
+
+
+def _refresh(session: Session, body: Tree) -> Tree:
+    """-> the set, with what other programs changed."""
+    session.refresh()
+    return session.told()
 
 
 def _advice(session: Session, body: Tree) -> Tree:
@@ -164,11 +161,10 @@ def _snapshots(session: Session, body: Tree) -> Tree:
 
 def _restore(session: Session, body: Tree) -> Tree:
     """{"snapshot": id} -> the change."""
-    name, folder = text(body, "snapshot"), session.data.folder
-    files = {folder / file for file in snapshots.load(folder, name).files}
-    before = session.history.refresh()
-    step = session.history.restore(name)
-    return session.change(step.what if step else "restore: nothing to change", before, step, also=files)
+    folder = session.data.folder
+    snapshot = snapshots.load(folder, text(body, "snapshot"))
+    steps = session.history.restore(snapshot.id)
+    return session.change(f"restore: {snapshot.what}", *steps, also={folder / file for file in snapshot.files})
 
 
 def _set_aside_before(session: Session, body: Tree) -> Tree:

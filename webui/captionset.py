@@ -14,6 +14,7 @@ from trainer.data.pictures import plain
 from trainer.errors import InputError
 from trainer.tags import tokens
 from trainer.tags.captions import CaptionSet, Picture
+from trainer.tags.complete import Lists
 from trainer.tags.groups import Finding, findings
 from trainer.tags.history import History, Step
 from trainer.tags.kinds import ORDER, TRAITS, kind
@@ -32,11 +33,12 @@ class Session:
     findings: list[Finding]
     """What was found last: the page tells by their places which are to be cured."""
 
-    def __init__(self, data: CaptionSet) -> None:
-        self.id, self.data, self.history = secrets.token_hex(8), data, History(data)
+    def __init__(self, data: CaptionSet, lists: Lists) -> None:
+        self.id, self.data, self.history, self.lists = secrets.token_hex(8), data, History(data), lists
         self.lock, self.used = threading.RLock(), time.monotonic()
         self.findings = []
         self._numbers: dict[Path, int] = {}
+        self._listed: set[Path] = set()  # what the page was told of last
         self._counts: Counter[str] | None = None
 
     def counts(self) -> Counter[str]:
@@ -74,6 +76,7 @@ class Session:
 
     def told(self) -> Tree:
         """What the page shows of the set."""
+        self._listed = {picture.path for picture in self.data.pictures}
         return {
             "id": self.id,
             "folder": str(self.data.folder),
@@ -84,28 +87,27 @@ class Session:
             "order": list(ORDER),
             "marks": list(tokens.MARKS),
             "trigger": self.data.trigger(),
+            "lists": [file.name for file in self.lists.files()],
         }
 
-    def change(self, what: str, *steps: Step | None, also: Collection[Path] = ()) -> Tree:
-        """What the page is told of a change: the pictures that are different, new or gone, and no others.
+    def change(self, what: str, *steps: Step | None, also: Iterable[Path] = ()) -> Tree:
+        """What the page is told of a change: the pictures that are different, and no others.
 
-        also: pictures that were written too.
+        When pictures came or went, the whole set too. also: pictures that were written.
         """
         touched = set(also)
         for step in filter(None, steps):
             touched |= {*step.after, *step.moves, *step.moves.values()}
         there = {picture.path: picture for picture in self.data.pictures}
-        changed = [
-            picture
-            for path, picture in there.items()
-            if picture.file in touched or path in touched or path not in self._numbers
-        ]
-        gone = [self._numbers[path] for path in touched & self._numbers.keys() if path not in there]
+        new, gone = there.keys() - self._listed, self._listed - there.keys()
+        touched |= new
+        changed = [picture for path, picture in there.items() if path in touched or picture.file in touched]
         return {
+            **(self.told() if new or gone else {}),
             "what": what,
             "count": len(changed) + len(gone),
             "changed": self.shown(changed),
-            "gone": sorted(gone),
+            "gone": sorted(self._numbers[path] for path in gone),
             **self._steps(),
             "snapshot": next((step.snapshot for step in steps if step and step.snapshot), None),
         }
@@ -134,7 +136,8 @@ class Session:
 class Sessions:
     """The data sets that are open, a handful."""
 
-    def __init__(self) -> None:
+    def __init__(self, lists: Lists) -> None:
+        self._lists = lists
         self._open: dict[Key, Session] = {}
         self._opening = threading.Lock()
 
@@ -146,7 +149,7 @@ class Sessions:
                 with session.lock:
                     session.refresh()
             else:
-                session = Session(CaptionSet(str(folder), extension, separator, weighted))
+                session = Session(CaptionSet(str(folder), extension, separator, weighted), self._lists)
                 kept = sorted(self._open.items(), key=lambda item: item[1].used)[-(MOST_OPEN - 1) :]
                 self._open = {**dict(kept), key: session}
             session.used = time.monotonic()

@@ -123,7 +123,7 @@ class _Handwork:
         """?folder=&name= -> the picture upright, as JPEG, at most 4096 pixels a side."""
         image = open_picture(self._picture(request.query_params)[2], "#ffffff").image
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-        headers = SAFE | {"Cache-Control": "private, max-age=600"}
+        headers = SAFE | {"Cache-Control": "private, max-age=60"}
         return Response(stored(image, ".jpg", 92), media_type="image/jpeg", headers=headers)
 
     def _folder(self, tree: Mapping[str, Any]) -> Path:
@@ -196,7 +196,7 @@ def pictures_of(folder: Path) -> list[str]:
         here = Path(place)
         folders[:] = sorted(name for name in folders if name[0] != "." and (here, name) != (folder, MASKS))
         for file in (here / name for name in sorted(files) if name[0] != "." and is_picture(name)):
-            if file.is_file() and file.resolve().is_relative_to(folder):
+            if file.is_file() and (not file.is_symlink() or file.resolve().is_relative_to(folder)):
                 found.append(file.relative_to(folder).as_posix())
     return found
 

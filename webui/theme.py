@@ -106,6 +106,10 @@ HEAD = """
 <link rel="stylesheet" href="static/page.css">
 <link rel="stylesheet" href="static/panel.css">
 <link rel="stylesheet" href="static/tool.css">
+<link rel="stylesheet" href="static/picture_tools.css">
+<link rel="stylesheet" href="static/folders.css">
+<link rel="stylesheet" href="static/doctor.css">
+<link rel="stylesheet" href="static/tags.css">
 <script type="module" src="static/page.js"></script>
 <script type="module" src="static/form.js"></script>
 <script type="module" src="static/browse.js"></script>

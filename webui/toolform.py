@@ -18,10 +18,18 @@ from webui.fields import Field, fields_of
 from webui.settings import Settings
 
 Groups = Mapping[str, tuple[str, ...]]
+Conditions = Mapping[str, tuple[str, tuple[Any, ...]]]
 
 LIGHT = ("sharpen", "brightness", "contrast", "saturation", "even_out")
 FILES = ("in_place", "recursive", "quality", "rename", "captions", "group", "background")
 BUCKETS = ("buckets", "buckets.smallest", "buckets.largest", "buckets.step", "buckets.no_upscale", "interpolation")
+SENTENCES: Groups = {
+    "": ("folder", "model", "caption_extension", "existing", "prefix", "postfix", "prompt", "batch"),
+    "More": (
+        *("beam_search", "num_beams", "length_penalty", "repetition_penalty", "top_p", "temperature"),
+        *("max_length", "min_length", "recursive", "workers", "download"),
+    ),
+}
 LAYOUT: dict[str, Groups] = {
     "caption.wd14": {
         "": (
@@ -31,7 +39,7 @@ LAYOUT: dict[str, Groups] = {
         "More": (
             *("character_tag_expand", "rating_tags", "quality_tags", "character_tags_first", "recursive"),
             *("remove_underscore", "frequency_tags", "threshold", "rating_threshold", "together"),
-            *("batch", "workers", "download", "force_download"),
+            *("batch", "workers", "fast_decoding", "download", "force_download"),
         ),
     },
     "caption.basic": {
@@ -40,12 +48,7 @@ LAYOUT: dict[str, Groups] = {
             *("recursive", "workers"),
         ),
     },
-    "caption.sentences": {
-        "": ("folder", "model", "caption_extension", "existing", "prefix", "postfix", "prompt", "batch"),
-        "More": (
-            *("beam_search", "num_beams", "top_p", "max_length", "min_length", "recursive", "workers", "download"),
-        ),
-    },
+    **dict.fromkeys(("caption.sentences", "caption.blip2", "caption.git"), SENTENCES),
     "caption.endpoint": {
         "": ("folder", "url", "model", "prompt", "caption_extension", "existing", "prefix", "postfix"),
         "More": ("key_variable", "side", "batch", "max_length", "timeout", "recursive", "workers"),
@@ -69,12 +72,29 @@ LAYOUT: dict[str, Groups] = {
         "Light and colour": LIGHT,
         "Files": FILES,
     },
+    "images.report": {
+        "": ("folder", "purpose", "resolution", "trigger", "caption_extension"),
+        "More": ("steps", "max_tokens", "buckets", *BUCKETS[1:-1], "detector"),
+    },
+    "folders.dedupe": {"": ("folder", "others", "near", "apply", "undo")},
+    "folders.import": {"": ("folder", "source")},
+    "folders.group": {
+        "": ("folder", "out", "group_size", "subfolders", "no_copy", "pad", "colour"),
+        "More": ("caption", "caption_extension", "format", "quality"),
+    },
 }
 """Each tool's options: those that are always seen under "", the others under what they are about."""
 
-WHEN: dict[str, dict[str, tuple[str, tuple[Any, ...]]]] = {
+BEAMS: Conditions = {
+    **dict.fromkeys(("num_beams", "length_penalty"), ("beam_search", (True,))),
+    **dict.fromkeys(("top_p", "temperature"), ("beam_search", (False,))),
+}
+WHEN: dict[str, Conditions] = {
     "caption.basic": {"replace": ("find", ())},
-    "caption.sentences": {"num_beams": ("beam_search", (True,)), "top_p": ("beam_search", (False,))},
+    "caption.sentences": BEAMS,
+    "caption.blip2": BEAMS,
+    "caption.git": BEAMS,
+    "folders.group": {"colour": ("pad", (True,)), "caption_extension": ("caption", (True,))},
     "images.crop": {
         "close_up_factor": ("close_ups", (True,)),
         **dict.fromkeys(("trigger", "face_repeats", "body_repeats", "body_size"), ("split", (True,))),
@@ -94,11 +114,14 @@ START = {
     "images.resize": "Resize images",
     "images.crop": "Crop images",
     "images.background": "Change backgrounds",
+    "images.report": "Look at the pictures",
+    "folders": "Start",
+    "folders.group": "Group images",
 }
 OFFERS: dict[str, dict[str, tuple[str, ...]]] = {"caption.wd14": {"model": TAGGERS}}
 """What is offered where anything may be written."""
-FOLDERS = ("folder", "out")
-ENDINGS = {"detector": (".onnx",), "model": (".onnx",), "boxes": (".json",)}
+FOLDERS = ("folder", "out", "others")
+ENDINGS = {"detector": (".onnx",), "model": (".onnx",), "boxes": (".json",), "source": (".zip",)}
 COLOURS = ("background", "colour")
 LONG = ("prompt",)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import gradio
@@ -25,12 +26,13 @@ PLAIN_SITE: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url"
 
 def build(settings: Settings) -> FastAPI:
     """The page itself."""
-    from webui import api, app, files, pictures, tasks
+    from webui import api, app, captions, doctor, files, folders, handwork, pictures, tasks
     from webui.jobs import Jobs
 
     jobs = Jobs(settings)
     threading.Thread(target=files.prune, args=(files.thumbs_of(settings),), daemon=True).start()
-    routes = [*api.routes(settings, jobs), *tasks.routes(settings, jobs), *pictures.routes(settings)]
+    of_data = [room.routes(settings) for room in (pictures, captions, doctor, folders, handwork)]
+    routes = [*api.routes(settings, jobs), *tasks.routes(settings, jobs), *chain(*of_data)]
     return compose(settings, app.build(settings, jobs), routes, app.look(), jobs.close)
 
 

@@ -13,12 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from trainer.downloads import how_to_get
 from trainer.errors import InputError
 from trainer.images.geometry import Box
-from trainer.images.models import Model, find_model, models_folder
+from trainer.images.models import Model, find_model
 
-FILE = "face_detection_yunet_2023mar.onnx"
-HOME = "opencv_zoo, models/face_detection_yunet"
 STRIDES = (8, 16, 32)
 OUTPUTS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
 """Of each cell of a stride's grid: how likely it is a face, how well its box fits, the box, and five points."""
@@ -43,7 +42,7 @@ def open_detector(given: str | None) -> Detector | None:
 
 def no_detector(option: str) -> InputError:
     """What to say to someone whose option wants faces, and who has no detector."""
-    return InputError(f"{option}: needs a face detector: put {FILE} ({HOME}) into {models_folder()}, or set detector")
+    return InputError(f"{option}: needs a face detector: {how_to_get('yunet')}, or set detector")
 
 
 class Detector:
@@ -55,7 +54,7 @@ class Detector:
         wanted = {f"{name}_{stride}" for name in OUTPUTS for stride in STRIDES}
         if missing := wanted - set(self.model.outputs):
             raise InputError(
-                f"detector: {file.name} has no output {min(missing)}: it is not YuNet; get {FILE} ({HOME})"
+                f"detector: {file.name} has no output {min(missing)}: it is not YuNet; {how_to_get('yunet')}"
             )
 
     def faces(self, image: Image.Image) -> list[Face]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from trainer.data.pictures import plain
 from trainer.errors import InputError
-from trainer.images.batch import Drawn, Piece, Source, Tool
+from trainer.images.batch import Drawn, Piece, Source, Tool, folder_of
 from trainer.images.edits import edit, put
 from trainer.images.faces import Detector, largest, no_detector, open_detector
-from trainer.images.geometry import Box, Size, around, fit, target_of
+from trainer.images.geometry import Box, Placement, Size, around, fit, target_of
 from trainer.images.ledger import Entry, digest_of
 from trainer.images.options import Crop
 from trainer.images.saliency import subject
@@ -25,6 +25,18 @@ CLOSE = 0.25
 
 SMALLEST_CLOSE_UP = 192
 """Pixels a side that a close-up needs in the old picture; fewer are mush when they are enlarged."""
+
+
+DRAWN = Path(".likeness") / "boxes.json"
+"""Where the page keeps boxes that are drawn there, in the folder of pictures."""
+
+
+class Frame(NamedTuple):
+    """What is cut out of a picture, in its pixels, the size that it is brought to, and how it was found."""
+
+    crop: tuple[int, int, int, int]
+    size: Size
+    how: str
 
 
 class Found(NamedTuple):
@@ -41,8 +53,10 @@ class Finder:
 
     focus: str
     detector: Detector | None
-    boxes: Mapping[str, Box]
-    """Boxes drawn by hand, in parts of 1."""
+    boxes: Mapping[str, Box] = field(default_factory=dict)
+    """Boxes drawn by hand, in parts of 1, by the picture's path in its folder."""
+    loose: bool = False
+    """Whether a file name alone names the pictures of all folders inside."""
 
     def __call__(self, image: Image.Image) -> Found:
         """The face, else what stands out, as far as the option allows."""
@@ -56,18 +70,22 @@ class Finder:
 
     def by_hand(self, source: Source, size: Size) -> Box | None:
         """The box drawn for a picture, in its pixels."""
-        box = self.boxes.get(source.name.as_posix()) or self.boxes.get(source.name.name)
+        box = self.boxes.get(source.name.as_posix()) or (self.boxes.get(source.name.name) if self.loose else None)
         return box and Box(box[0] * size[0], box[1] * size[1], box[2] * size[0], box[3] * size[1])
 
 
 def crop_tool(options: Crop) -> Tool:
     """The tool that cuts pictures; InputError when a file it needs is missing or wrong."""
-    detector = open_detector(options.detector) if options.focus in ("auto", "face") else None
+    finder = finder_of(options)
+    detector = finder.detector
     needy = [name for name in ("close_ups", "split") if getattr(options, name)]
-    if detector is None and (options.focus == "face" or needy):
-        raise no_detector(" and ".join(needy) or "focus")
-    finder = Finder(options.focus, detector, read_boxes(options.boxes))
+    if detector is None and needy:
+        raise no_detector(" and ".join(needy))
     model = digest_of(detector.model.file) if detector else ""
+    notes = detector.model.notes if detector else ()
+    if options.split and finder.boxes:
+        finder = replace(finder, boxes={})
+        notes = (*notes, "boxes drawn in the page are not used: they do not say what is a face, and split asks for it")
 
     def salt(source: Source, entry: Entry | None) -> str:
         box = finder.by_hand(source, (1, 1))
@@ -79,13 +97,39 @@ def crop_tool(options: Crop) -> Tool:
         found = finder(image)
         return split(image, found, options) if options.split or options.close_ups else whole(image, found, options)
 
-    return Tool("crop", draw, salt, detector.model.notes if detector else ())
+    return Tool("crop", draw, salt, notes)
+
+
+def finder_of(options: Crop) -> Finder:
+    """The finder that options ask for, with the boxes of their file, else with those that were drawn in the page.
+
+    InputError when the detector or the boxes cannot be opened, or a face is asked for and no detector is there.
+    """
+    detector = open_detector(options.detector) if options.focus in ("auto", "face") else None
+    if detector is None and options.focus == "face":
+        raise no_detector("focus")
+    drawn = folder_of(options) / DRAWN
+    given = options.boxes or (str(drawn) if drawn.is_file() else None)
+    return Finder(options.focus, detector, read_boxes(given), loose=bool(options.boxes))
+
+
+def automatic(image: Image.Image, finder: Finder, options: Crop) -> Frame:
+    """What is cut out of a picture for which no box is drawn, when it is neither split nor made a close-up of."""
+    found, target = finder(image), target_of(image.size, options.sizes, options.buckets)
+    return Frame(_placed(image.size, found, target, options).crop, target, found.how)
+
+
+def by_hand(size: Size, box: Box, options: Crop) -> Frame:
+    """A box as it was drawn, in the shape that its size has; what sticks out is moved into the picture."""
+    target = target_of((max(1, round(box.size[0])), max(1, round(box.size[1]))), options.sizes, options.buckets)
+    left, top, right, bottom = (round(value) for value in around(size, box, target))
+    return Frame((left, top, right, bottom), target, "around the box drawn by hand")
 
 
 def cut(image: Image.Image, options: Crop, box: Box) -> Piece:
-    """The box as it was drawn, in the shape that its size has; what sticks out is moved into the picture."""
-    target = target_of((max(1, round(box.size[0])), max(1, round(box.size[1]))), options.sizes, options.buckets)
-    return _piece(image, around(image.size, box, target), target, options)
+    """What a box drawn by hand shows."""
+    frame = by_hand(image.size, box, options)
+    return _piece(image, Box(*frame.crop), frame.size, options)
 
 
 def whole(image: Image.Image, found: Found, options: Crop) -> Drawn:
@@ -129,18 +173,27 @@ def read_boxes(file: str | None) -> dict[str, Box]:
         raise InputError(f"boxes: {plain(file, 1000)} cannot be read as JSON ({error}): check the file") from None
     boxes: dict[str, Box] = {}
     for name, box in told.items() if isinstance(told, dict) else [("the file", told)]:
-        numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
-        if not numbers or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-            raise InputError(
-                f"boxes: {plain(str(name))}: {plain(str(box), 60)} is no box: write [left, top, right, bottom], each "
-                "from 0 to 1, left below right and top below bottom"
-            )
-        boxes[name] = Box(*map(float, box))
+        boxes[name] = box_of(name, box)
     return boxes
 
 
+def box_of(name: str, told: Any) -> Box:
+    """A picture's box out of JSON, in parts of 1; InputError when it is none."""
+    numbers = isinstance(told, list) and len(told) == 4 and all(isinstance(value, int | float) for value in told)
+    if not numbers or not (0 <= told[0] < told[2] <= 1 and 0 <= told[1] < told[3] <= 1):
+        raise InputError(
+            f"boxes: {plain(str(name))}: {plain(str(told), 60)} is no box: write [left, top, right, bottom], each "
+            "from 0 to 1, left below right and top below bottom"
+        )
+    return Box(*map(float, told))
+
+
+def _placed(size: Size, found: Found, target: Size, options: Crop) -> Placement:
+    return fit(size, target, "cover", found.box, not options.no_upscale)
+
+
 def _framed(image: Image.Image, found: Found, target: Size, options: Crop) -> Piece:
-    placement = fit(image.size, target, "cover", found.box, not options.no_upscale)
+    placement = _placed(image.size, found, target, options)
     return Piece(edit(put(image, placement, options.background, options.interpolation), options))
 
 

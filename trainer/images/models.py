@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from trainer import places
 from trainer.data.pictures import plain
+from trainer.downloads import models_folder
 from trainer.errors import InputError
 from trainer.sessions import open_session
 
 
-def models_folder() -> Path:
-    """Where models are looked for when no file is given."""
-    return places.home() / "models"
+def model_files() -> list[Path]:
+    """The ONNX files in the models folder and the folders inside, in order."""
+    return sorted(path for path in models_folder().rglob("*") if path.suffix.lower() == ".onnx" and path.is_file())
 
 
 def find_model(words: Sequence[str]) -> Path | None:
-    """The first ONNX file in the models folder, or a folder inside, whose name holds one of the words."""
-    files = sorted(path for path in models_folder().rglob("*") if path.suffix.lower() == ".onnx" and path.is_file())
+    """The first of them whose name holds one of the words, the first word before the second."""
+    files = model_files()
     return next((file for word in words for file in files if word in file.name.lower()), None)
 
 

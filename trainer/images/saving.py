@@ -32,7 +32,8 @@ def stored(image: Image.Image, suffix: str, quality: int) -> bytes:
     if kind == "png":
         bare.save(file, "PNG", compress_level=4)  # as small as 6, in half the time
     elif kind == "jpeg":
-        bare.save(file, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, optimize=True)
+        # without `optimize`, which fails on noise: Pillow's buffer for it is smaller than such a file
+        bare.save(file, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
     else:
         bare.save(file, "WEBP", quality=quality, lossless=quality == 100)
     return file.getvalue()

@@ -19,6 +19,7 @@ from trainer.data.folders import CONTROLS, LONGEST_CAPTION, Folder, Listing, Pro
 from trainer.data.pictures import plain
 from trainer.errors import InputError
 from trainer.tags import tokens
+from trainer.tags.kinds import kind
 from trainer.tags.query import Entry, Query, asks
 from trainer.tags.tag import Tags, bare
 
@@ -43,11 +44,13 @@ class Caption:
         """The caption with other tags, joined the way the line joined them; itself when they are the same."""
         if tuple(tags) == self.tags:
             return self
-        start, end = _span(self.text)
         joint = re.search(re.escape(self.separator) + r"\s*(?=\S)", self.line)
-        words = [CONTROLS.sub(" ", tag.replace("\n", " ")).strip() for tag in tags]
-        line = (joint[0] if joint else f"{self.separator} ").join(words)
-        return self.with_text(self.text[:start] + line + self.text[end:])
+        return self.with_line((joint[0] if joint else f"{self.separator} ").join(map(_of_a_line, tags)))
+
+    def with_line(self, line: str) -> Caption:
+        """The caption with other words in place of those that are trained; other lines stay."""
+        start, end = _span(self.text)
+        return self.with_text(self.text[:start] + _of_a_line(line) + self.text[end:])
 
     def with_text(self, text: str) -> Caption:
         """The caption with another text, as UTF-8; itself when it is the same. InputError when it cannot be saved."""
@@ -119,9 +122,22 @@ class CaptionSet:
                 raw = opened.read(LONGEST_CAPTION + 1)
         except FileNotFoundError:
             return Caption(separator=self.separator)
+        except RuntimeError:  # what pathlib makes of a link to itself
+            return Caption(locked="a link that leads nowhere")
         except OSError as error:
             return Caption(locked=f"cannot be read ({error.strerror})")
         return read(raw, self.separator)
+
+    def is_on_disk(self, file: Path) -> bool:
+        """Whether a file still says what its caption says."""
+        caption = self.captions[file]
+        if caption.raw is None or caption.locked:
+            return self.read(file) == caption
+        try:
+            with file.open("rb") as opened:
+                return opened.read(LONGEST_CAPTION + 1) == caption.raw
+        except OSError:
+            return False
 
     def caption(self, picture: Picture) -> Caption:
         """The caption of a picture."""
@@ -133,6 +149,18 @@ class CaptionSet:
         for picture in self.pictures:
             found.update(list(dict.fromkeys(map(bare, self.captions[picture.file].tags))))
         return found
+
+    def trigger(self) -> str:
+        """The trigger word: what most captions begin with, else the first word of the folders' names; "" for none.
+
+        A subject such as `1girl` is none, since every model knows it.
+        """
+        tags = [caption.tags for picture in self.pictures if (caption := self.caption(picture)).tags]
+        first = Counter(bare(of[0]) for of in tags).most_common(1)
+        found = [word for word, count in first if 2 * count > len(tags)]
+        folders = {picture.folder.name: picture.folder for picture in self.pictures}
+        found += [folder.words.split()[0] for name, folder in folders.items() if name[:1].isdecimal() and folder.words]
+        return next((word for word in found if kind(word) != "subject"), "")
 
     def tokens(self, pictures: Iterable[Picture]) -> list[int]:
         """How many tokens the caption of each picture takes."""
@@ -176,6 +204,11 @@ def read(raw: bytes, separator: str = ",") -> Caption:
     line = CONTROLS.sub(" ", text[start:end])  # the same object as `text` where it can be: undo holds many of them
     tags = tuple(intern(tag) for piece in line.split(separator) if (tag := piece.strip()))
     return Caption(raw, text, line, tags, separator)
+
+
+def _of_a_line(words: str) -> str:
+    """Words as they stand in one line."""
+    return CONTROLS.sub(" ", words.replace("\n", " ")).strip()
 
 
 def _span(text: str) -> tuple[int, int]:

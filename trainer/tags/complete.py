@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -59,6 +60,44 @@ def read_list(file: Path, blanks: bool = True) -> list[Known]:
     return sorted(known, key=lambda tag: -tag.count)
 
 
+_Read = dict[Path, tuple[tuple[int, int], list[Known] | str]]  # by file: when it was written, and what it holds
+
+
+class Lists:
+    """The tag lists of a folder, each read anew only when its file has changed. Safe to call from several threads."""
+
+    problems: list[str]
+    """What is wrong with lists that are left out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.problems = []
+        self._read: _Read = {}
+        self._known: list[Known] = []
+        self._lock = threading.Lock()
+
+    def files(self) -> list[Path]:
+        """The lists that are there."""
+        return sorted(file for file in self.folder.glob("*") if file.suffix.lower() in (".csv", ".txt"))
+
+    def known(self) -> list[Known]:
+        """The tags of all lists, by count; one that several have as the first of them has it."""
+        with self._lock:
+            now: _Read = {}
+            for file in self.files():
+                old, stamp = self._read.get(file), _stamp(file)
+                now[file] = old if old and old[0] == stamp else (stamp, _tried(file))
+            if self._read != now:
+                self._read = now
+                self.problems = [tags for _, tags in self._read.values() if isinstance(tags, str)]
+                first: dict[str, Known] = {}
+                for _, tags in self._read.values():
+                    for tag in () if isinstance(tags, str) else tags:
+                        first.setdefault(_simple(tag.tag), tag)
+                self._known = sorted(first.values(), key=lambda tag: -tag.count)
+            return self._known
+
+
 def complete(
     text: str,
     own: Mapping[str, int],
@@ -91,6 +130,22 @@ def complete(
                 yield Offer(known.tag, known.count, False, alias)
 
     return [*offers, *islice(listed(), most - len(offers))]
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        found = file.stat()
+    except OSError:  # gone meanwhile, or a link to nowhere: reading it says so
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+def _tried(file: Path) -> list[Known] | str:
+    """The tags of a list, or what is wrong with it."""
+    try:
+        return read_list(file)
+    except InputError as error:
+        return str(error)
 
 
 def _known(row: list[str], blanks: bool) -> Known:

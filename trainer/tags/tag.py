@@ -46,8 +46,12 @@ def weighed(tag: str, weight: float) -> str:
     words, weight = split_weight(tag)[0], round(weight, 2)
     if weight == 1:
         return words
-    safe = _BRACKET.sub(lambda found: found[0] if found[0][0] == "\\" else f"\\{found[0]}", words)
-    return f"({safe}:{weight:g})"
+    return f"({escaped(words)}:{weight:g})"
+
+
+def escaped(words: str) -> str:
+    r"""Words whose brackets are no weight: `zk9 (style)` is `zk9 \(style\)`."""
+    return _BRACKET.sub(lambda found: found[0] if found[0][0] == "\\" else f"\\{found[0]}", words)
 
 
 def _enclosed(tag: str) -> bool:

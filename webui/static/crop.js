@@ -2,6 +2,7 @@
 // be moved by hand. What is drawn is kept in the folder at once, and goes before what the tool finds by itself.
 // detector, focus, background: as the tool has them.
 import { ask, button, h, newId, say } from './tools.js'
+import { limited } from './easel.js'
 import { Live } from './live.js'
 import { large, load, Strip, takesKeys } from './strip.js'
 
@@ -11,7 +12,6 @@ const OPTIONS = ['sizes', 'detector', 'focus', 'background']
 const CORNERS = { nw: [0, 0], ne: [1, 0], sw: [0, 1], se: [1, 1] }
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }
 const HELP = 'Drag the frame, or a corner of it; turn the wheel, or pinch, to make it larger or smaller. Keys: arrows move it by 1 %, with Shift by 5 %; + and − make it larger and smaller; Enter shows the next picture, Shift Enter the one before; R goes back to the automatic frame.'
-const limited = (value, low, high) => Math.max(low, Math.min(value, high))
 
 class Crop extends Live {
   static observedAttributes = ['folder', ...OPTIONS]
@@ -65,13 +65,13 @@ class Crop extends Live {
     this.stage = h('div', { class: 'lk-stage' }, this.sheet)
     this.preview = h('canvas', { class: 'lk-preview', role: 'img', 'aria-label': 'Preview of the cut picture' })
     this.size = h('select', { class: 'lk-select', 'aria-label': 'Size', onchange: () => this.reshape() })
-    this.title = h('b', { class: 'lk-name' })
+    this.named = h('b', { class: 'lk-name' })
     this.back = button('Back to automatic', () => this.reset(), { class: 'lk-button', title: 'R' })
-    this.before = button('Previous', () => this.go(-1), { class: 'lk-button', title: 'Shift Enter' })
-    this.after = button('Next', () => this.go(1), { class: 'lk-button lk-primary', title: 'Enter' })
+    this.previous = button('Previous', () => this.go(-1), { class: 'lk-button', title: 'Shift Enter' })
+    this.following = button('Next', () => this.go(1), { class: 'lk-button lk-primary', title: 'Enter' })
     this.replaceChildren(this.strip.node, this.error, h('div', { class: 'lk-bench' }, this.stage,
-      h('div', { class: 'lk-side' }, h('div', { class: 'lk-row' }, this.title, this.size), this.preview, this.told, this.warning,
-        h('div', { class: 'lk-row' }, this.before, this.after, this.back))),
+      h('div', { class: 'lk-side' }, h('div', { class: 'lk-row' }, this.named, this.size), this.preview, this.told, this.warning,
+        h('div', { class: 'lk-row' }, this.previous, this.following, this.back))),
     h('details', { class: 'lk-keys' }, h('summary', {}, 'How to use it'), h('p', { class: 'lk-soft' }, HELP)))
     this.listen()
   }
@@ -98,16 +98,16 @@ class Crop extends Live {
     this.name = name
     this.picture = null
     this.strip.select(name)
-    this.before.disabled = !this.strip.beside(name, -1)
-    this.after.disabled = !this.strip.beside(name, 1)
-    say(this.title, name)
+    this.previous.disabled = !this.strip.beside(name, -1)
+    this.following.disabled = !this.strip.beside(name, 1)
+    say(this.named, name)
     this.stage.setAttribute('aria-busy', 'true')
     const [image, cut] = await Promise.all([load(this.folder, name), ask(`api/crop/cut?${new URLSearchParams(this.query())}`)]).catch(error => [error])
     if (this.name !== name) return
     this.stage.removeAttribute('aria-busy')
     this.fail(image instanceof Error ? image.message : '')
     const hadFocus = this.contains(document.activeElement) && !this.strip.node.contains(document.activeElement)
-    this.sheet.replaceChildren(...image instanceof Error ? [] : [image, this.frame])
+    this.sheet.replaceChildren(...image instanceof Error ? [] : [image, h('div', { class: 'lk-dim' }), this.frame])
     for (const node of [this.preview, this.told]) node.hidden = image instanceof Error
     if (image instanceof Error) return this.warning.hidden = true
     this.sheet.style.setProperty('--shape', image.naturalWidth / image.naturalHeight)
@@ -145,7 +145,8 @@ class Crop extends Live {
 
   draw() {
     const { x, y, w, h: high } = this.box, [width, height] = this.picture, [wide, tall] = this.target
-    Object.assign(this.frame.style, { left: `${100 * x / width}%`, top: `${100 * y / height}%`, width: `${100 * w / width}%`, height: `${100 * high / height}%` })
+    const sides = { left: x / width, top: y / height, right: (x + w) / width, bottom: (y + high) / height }
+    for (const [side, part] of Object.entries(sides)) this.sheet.style.setProperty(`--${side}`, `${100 * part}%`)
     const factor = Math.max(wide / w, tall / high)
     const small = Math.round(w) < wide || Math.round(high) < tall
     this.frame.classList.toggle('lk-care', small)

@@ -1,15 +1,15 @@
 // <likeness-mask folder="/pictures" masks="/pictures/masks">: what is subject and what background in each picture, to be
 // corrected with a brush. Without `masks`, masks are those of the folder, or those that the background tool made of it.
 // Fires `likeness-redo` with {folder, name} on the window when a picture is to be made again with its new mask.
-import { address, ask, button, count, h, newId, press, say } from './tools.js'
+import { address, ask, button, h, newId, press, say } from './tools.js'
+import { Easel, limited } from './easel.js'
 import { Live } from './live.js'
 import { dye, Paint, png, valuesOf, VIEWS } from './paint.js'
 import { load, Strip, takesKeys } from './strip.js'
 
-const ZOOMS = [0.02, 32]
-const HELP = 'Paint over the subject, erase over the background. Keys: B brush, E eraser, [ and ] size, { and } hardness, Ctrl Z and Ctrl Shift Z undo and redo, I invert, V next view, + and − zoom, 0 whole picture, Page Down and Page Up other pictures, Ctrl S save. The wheel zooms; hold Space, or the middle button, to move the picture; on a touch screen two fingers do both. Shift and a press draw a straight line from where the last stroke ended. Without a mouse: arrows move the brush (with Shift further), Enter paints.'
+const HELP = 'Paint over the subject, erase over the background; going to another picture, or another tab, saves the mask. Keys: B brush, E eraser, [ and ] size, { and } hardness, Ctrl Z and Ctrl Shift Z undo and redo, I invert, V next view, + and − zoom, 0 whole picture, Page Down and Page Up other pictures, Ctrl S save. The wheel zooms; hold Space, or the middle button, to move the picture; on a touch screen two fingers do both. Shift and a press draw a straight line from where the last stroke ended. Without a mouse: arrows move the brush (with Shift further), Enter paints.'
+const TOO_LARGE = 'the mask has too many shades to be sent (4 MB). Paint its edges harder, or make the picture smaller first.'
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }
-const limited = (value, low, high) => Math.max(low, Math.min(value, high))
 
 class Mask extends Live {
   static observedAttributes = ['folder', 'masks']
@@ -17,7 +17,6 @@ class Mask extends Live {
   view = 'veil'
   erasing = false
   brush = { size: 40, hardness: 100, opacity: 100 }
-  pointers = new Map()
 
   attributeChangedCallback() {
     if (this.seen) this.show()
@@ -33,8 +32,13 @@ class Mask extends Live {
     this.open(wanted)
   }
 
+  hide() {
+    super.hide()
+    this.kept()
+  }
+
   async open(wanted) {
-    if (!await this.kept()) return
+    if (!await this.kept()) return this.shown = ''
     const [folder, masks] = Mask.observedAttributes.map(name => this.getAttribute(name) || '')
     this.place = { folder, ...(masks && { masks }) }
     if (!folder) return this.empty('Choose a folder of pictures above: the masks of its pictures are corrected here.')
@@ -58,13 +62,12 @@ class Mask extends Live {
     this.error = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
     this.none = h('p', { class: 'lk-note', hidden: true }, 'This picture has no mask yet: all of it is background. Paint its subject, or begin with “All subject” and erase. The Background tool makes the masks of all pictures at once.')
     this.canvas = h('canvas')
-    this.sheet = h('div', { class: 'lk-sheet' })
-    this.ring = h('div', { class: 'lk-ring', hidden: true })
-    this.stage = h('div', { class: 'lk-stage lk-easel', tabindex: 0, role: 'application', 'aria-label': 'Mask of the picture: paint with the brush' }, this.sheet, this.ring)
-    this.title = h('b', { class: 'lk-name' })
+    this.easel = new Easel('Mask of the picture: paint with the brush')
+    this.stage = this.easel.stage
+    this.named = h('b', { class: 'lk-name' })
     this.told = h('p', { class: 'lk-told', role: 'status' })
     this.replaceChildren(this.strip.node, this.error, this.none, this.tools(), this.stage,
-      h('div', { class: 'lk-row lk-foot' }, this.title, this.told), this.acts(),
+      h('div', { class: 'lk-row lk-foot' }, this.named, this.told), this.acts(),
       h('details', { class: 'lk-keys' }, h('summary', {}, 'How to use it'), h('p', { class: 'lk-soft' }, HELP)))
     this.listen()
   }
@@ -82,12 +85,12 @@ class Mask extends Live {
     this.looks = h('select', { class: 'lk-select lk-small', 'aria-label': 'View', onchange: () => this.look(this.looks.value) },
       Object.entries(VIEWS).map(([key, { name }]) => h('option', { value: key }, name)))
     this.compare = button('Before', () => this.look(this.view, !this.old), { class: 'lk-button lk-small', 'aria-pressed': 'false', title: 'As it was when it was opened or saved last' })
-    const zoom = (sign, name, factor) => button(sign, () => this.zoom(factor), { class: 'lk-button lk-small', 'aria-label': name, title: name })
+    const zoom = (sign, name, factor) => button(sign, () => this.easel.zoom(factor), { class: 'lk-button lk-small', 'aria-label': name, title: name })
     const bar = h('div', { class: 'lk-tools' },
       h('fieldset', { class: 'lk-switch', 'aria-label': 'Tool' }, this.kinds.map((input, place) => h('label', {}, input, ['Brush', 'Eraser'][place]))),
       range('size', 1, 400, ' px'), range('hardness', 0, 100, ' %'), range('opacity', 1, 100, ' %'),
       h('div', { class: 'lk-row' }, this.looks, this.compare, zoom('−', 'Zoom out', 1 / 1.25),
-        button('Fit', () => this.fit(), { class: 'lk-button lk-small', title: 'Show all of it (0)' }), zoom('+', 'Zoom in', 1.25)))
+        button('Fit', () => this.easel.fit(), { class: 'lk-button lk-small', title: 'Show all of it (0)' }), zoom('+', 'Zoom in', 1.25)))
     this.sized({})
     return bar
   }
@@ -100,27 +103,20 @@ class Mask extends Live {
     this.again = button('Make the picture again with this mask', () => {
       dispatchEvent(new CustomEvent('likeness-redo', { detail: { folder: this.place.folder, name: this.name } }))
     }, { class: 'lk-button', hidden: true })
-    this.before = small('Previous', () => this.go(-1), 'Page Up')
-    this.after = small('Next', () => this.go(1), 'Page Down')
+    this.previous = small('Previous', () => this.go(-1), 'Page Up')
+    this.following = small('Next', () => this.go(1), 'Page Down')
     return h('div', { class: 'lk-row lk-foot' }, this.undo, this.redo,
       small('All subject', () => this.all(() => 255)), small('All background', () => this.all(() => 0)), small('Invert', () => this.all(value => 255 - value), 'I'),
-      h('span', { class: 'lk-gap' }), this.before, this.after, this.store, this.again)
+      h('span', { class: 'lk-gap' }), this.previous, this.following, this.store, this.again)
   }
 
   listen() {
     this.stage.addEventListener('pointerdown', event => this.down(event))
     this.stage.addEventListener('pointermove', event => this.moved(event))
     for (const end of ['pointerup', 'pointercancel']) this.stage.addEventListener(end, event => this.up(event))
-    this.stage.addEventListener('pointerleave', () => { this.ring.hidden = true })
-    this.stage.addEventListener('wheel', event => {
-      event.preventDefault()
-      const seen = this.stage.getBoundingClientRect()
-      this.zoom(Math.exp(-limited(event.deltaY, -100, 100) / 400), event.clientX - seen.left, event.clientY - seen.top)
-    }, { passive: false })
-    const size = new ResizeObserver(() => this.paint && this.fitted && this.fit())
-    size.observe(this.stage)
+    this.stage.addEventListener('blur', () => this.holdSpace(false))
     this.onkeydown = event => this.key(event)
-    this.onkeyup = event => this.holdSpace(event, false)
+    this.onkeyup = event => event.key === ' ' && this.holdSpace(false)
   }
 
   // What was painted is saved before another picture is shown; false when that fails, and then it stays.
@@ -134,10 +130,10 @@ class Mask extends Live {
     this.name = name
     this.paint = null
     this.strip.select(name)
-    this.before.disabled = !this.strip.beside(name, -1)
-    this.after.disabled = !this.strip.beside(name, 1)
+    this.previous.disabled = !this.strip.beside(name, -1)
+    this.following.disabled = !this.strip.beside(name, 1)
     this.again.hidden = this.none.hidden = true
-    say(this.title, name)
+    say(this.named, name)
     say(this.told, 'Reading the picture …')
     try {
       const [image, mask] = await Promise.all([load(this.place.folder, name), this.fetched(name)])
@@ -148,7 +144,7 @@ class Mask extends Live {
       this.fail('')
     } catch (error) {
       if (this.name !== name) return
-      this.sheet.replaceChildren()
+      this.easel.show([1, 1])
       say(this.told, '')
       this.fail(error.message)
     }
@@ -164,6 +160,7 @@ class Mask extends Live {
 
   begin(image, paint, there) {
     this.paint = paint
+    this.painting = false
     this.saved = paint.values.slice()
     this.savedAt = paint.last
     this.there = there
@@ -171,14 +168,11 @@ class Mask extends Live {
     this.tip = null // where the last stroke ended
     const { width, height } = paint
     Object.assign(this.canvas, { width, height })
-    Object.assign(this.sheet.style, { width: `${width}px`, height: `${height}px` })
     image.alt = this.name
     image.draggable = false
-    this.sheet.replaceChildren(image, this.canvas)
+    this.easel.show([width, height], image, this.canvas)
     this.sliders.size.input.max = Math.max(100, Math.round(Math.max(width, height) / 3))
     this.sized({ size: Math.max(2, Math.round(Math.max(width, height) / 25)) })
-    this.old = false
-    this.fit()
     this.look(this.view)
     this.changed()
   }
@@ -205,124 +199,72 @@ class Mask extends Live {
       input.value = this.brush[name]
       say(value, `${this.brush[name]}${unit}`)
     }
-    this.circle()
+    this.easel.brush = this.brush.size
+    this.easel.point()
   }
 
   look(view, old = false) {
     this.view = this.looks.value = view
     this.old = old
     this.compare.setAttribute('aria-pressed', String(old))
-    if (this.paint) this.show_(this.paint.whole)
+    if (this.paint) this.repaint(this.paint.whole)
   }
 
-  show_(rect) {
+  repaint(rect) {
     if (rect) dye(this.canvas.getContext('2d'), this.old ? this.saved : this.paint.values, this.paint.width, rect, this.view)
   }
 
-  // Zoom and place
-
-  fit() {
-    if (!this.paint) return
-    const { clientWidth, clientHeight } = this.stage, { width, height } = this.paint
-    const scale = Math.min(clientWidth / width, clientHeight / height)
-    this.lay(scale, (clientWidth - width * scale) / 2, (clientHeight - height * scale) / 2)
-    this.fitted = true
-  }
-
-  zoom(factor, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
-    if (!this.paint) return
-    const scale = limited(this.at.scale * factor, ...ZOOMS), by = scale / this.at.scale
-    this.lay(scale, x - (x - this.at.x) * by, y - (y - this.at.y) * by)
-  }
-
-  // Some of the picture always stays in sight.
-  lay(scale, x, y) {
-    const { clientWidth, clientHeight } = this.stage, { width, height } = this.paint, rest = 40
-    this.at = { scale, x: limited(x, rest - width * scale, clientWidth - rest), y: limited(y, rest - height * scale, clientHeight - rest) }
-    this.fitted = false
-    this.sheet.style.transform = `translate(${this.at.x}px, ${this.at.y}px) scale(${scale})`
-    this.sheet.classList.toggle('lk-grain', scale >= 3)
-    this.circle()
-  }
-
-  // The ring is as large as the brush, where the pointer is.
-  circle(x = this.hover?.[0], y = this.hover?.[1]) {
-    if (!this.at || x === undefined) return
-    this.hover = [x, y]
-    const wide = Math.max(4, this.brush.size * this.at.scale)
-    Object.assign(this.ring.style, { width: `${wide}px`, height: `${wide}px`, transform: `translate(${x - wide / 2}px, ${y - wide / 2}px)` })
-  }
-
   // Pointers
-
-  where(event) {
-    const seen = this.stage.getBoundingClientRect()
-    return [event.clientX - seen.left, event.clientY - seen.top]
-  }
-
-  inPicture([x, y]) {
-    return [(x - this.at.x) / this.at.scale, (y - this.at.y) / this.at.scale]
-  }
 
   down(event) {
     if (!this.paint) return
     event.preventDefault()
     this.stage.focus({ preventScroll: true })
     this.stage.setPointerCapture(event.pointerId)
-    this.pointers.set(event.pointerId, this.where(event))
-    if (this.pointers.size > 1 || this.space || event.button === 1) { // two fingers, or a hand that moves
-      this.show_(this.paint.cancel())
+    const { easel } = this
+    easel.pointers.set(event.pointerId, easel.where(event))
+    if (easel.pointers.size > 1 || this.space || event.button === 1) { // two fingers, or a hand that moves
+      this.repaint(this.paint.cancel())
       this.painting = false
-      this.hand = this.grip()
-    } else if (event.button === 0) this.stroke(this.inPicture(this.where(event)), event.shiftKey)
-  }
-
-  // The middle of all pointers and how far they are apart.
-  grip() {
-    const all = [...this.pointers.values()], middle = [0, 1].map(side => all.reduce((sum, place) => sum + place[side], 0) / all.length)
-    return { x: middle[0], y: middle[1], wide: all.length > 1 ? Math.max(1, Math.hypot(all[0][0] - all[1][0], all[0][1] - all[1][1])) : 1 }
+      easel.begin()
+    } else if (event.button === 0) this.stroke(easel.inPicture(easel.where(event)), event.shiftKey)
   }
 
   stroke([x, y], straight) {
     if (this.old) this.look(this.view)
     this.paint.begin({ size: this.brush.size, hardness: this.brush.hardness / 100, opacity: this.brush.opacity / 100, value: this.erasing ? 0 : 255 })
     const [a, b] = straight && this.tip || [x, y]
-    this.show_(this.paint.line(a, b, x, y))
+    this.repaint(this.paint.line(a, b, x, y))
     this.tip = [x, y]
     this.painting = true
   }
 
   moved(event) {
     if (!this.paint) return
-    const place = this.where(event)
-    this.ring.hidden = event.pointerType === 'touch' && !this.painting
-    this.circle(...place)
-    if (!this.pointers.has(event.pointerId)) return
-    this.pointers.set(event.pointerId, place)
+    const { easel } = this, place = easel.where(event)
+    easel.ring.hidden = event.pointerType === 'touch' && !this.painting
+    easel.point(place)
+    if (!easel.pointers.has(event.pointerId)) return
+    easel.pointers.set(event.pointerId, place)
     if (this.painting) {
-      const seen = event.getCoalescedEvents?.() || []
-      for (const each of seen.length ? seen : [event]) this.on(this.inPicture(this.where(each)))
-    } else if (this.hand) {
-      const { x, y, wide } = this.hand, now = this.grip()
-      this.zoom(now.wide / wide, x, y)
-      this.lay(this.at.scale, this.at.x + now.x - x, this.at.y + now.y - y)
-      this.hand = now
-    }
+      const seen = event.getCoalescedEvents?.() || [] // all places since the last event, so that curves stay round
+      for (const each of seen.length ? seen : [event]) this.on(easel.inPicture(easel.where(each)))
+    } else if (easel.held) easel.move()
   }
 
   on([x, y]) {
-    this.show_(this.paint.line(...this.tip, x, y))
+    this.repaint(this.paint.line(...this.tip, x, y))
     this.tip = [x, y]
   }
 
   up(event) {
-    if (!this.pointers.delete(event.pointerId) || !this.paint) return
+    if (!this.easel.pointers.delete(event.pointerId) || !this.paint) return
     if (this.painting) {
       this.painting = false
       this.paint.end()
       this.changed()
     }
-    this.hand = this.pointers.size ? this.grip() : null
+    this.easel.begin()
   }
 
   // Keys
@@ -337,7 +279,7 @@ class Mask extends Live {
       return work()
     }
     if (takesKeys(event.target, event.key)) return
-    if (key === ' ' && event.target === this.stage) this.holdSpace(event, true)
+    if (key === ' ' && event.target === this.stage) this.holdSpace(true)
     else if (!this.letter(key, event.shiftKey)) return
     event.preventDefault()
   }
@@ -348,7 +290,7 @@ class Mask extends Live {
       b: () => this.hold(false), e: () => this.hold(true), i: () => this.all(value => 255 - value), v: () => this.look(next(this.view)),
       '[': () => this.sized({ size: Math.min(size - 1, Math.round(size / 1.15)) }), ']': () => this.sized({ size: Math.max(size + 1, Math.round(size * 1.15)) }),
       '{': () => this.sized({ hardness: hardness - 10 }), '}': () => this.sized({ hardness: hardness + 10 }),
-      '+': () => this.zoom(1.25), '=': () => this.zoom(1.25), '-': () => this.zoom(1 / 1.25), 0: () => this.fit(),
+      '+': () => this.easel.zoom(1.25), '=': () => this.easel.zoom(1.25), '-': () => this.easel.zoom(1 / 1.25), 0: () => this.easel.fit(),
       PageDown: () => this.go(1), PageUp: () => this.go(-1), Enter: () => this.dab(), ...Object.fromEntries(Object.entries(MOVES).map(([arrow, way]) => [arrow, () => this.nudge(way, far)])),
     }[key]
     work?.()
@@ -360,23 +302,19 @@ class Mask extends Live {
     this.kinds[+erasing].checked = true
   }
 
-  holdSpace(event, held) {
-    if (event.key !== ' ') return
+  holdSpace(held) {
     this.space = held
     this.stage.classList.toggle('lk-hand', held)
   }
 
-  // The brush moved by keys: a quarter of it, or all of it.
-  nudge([x, y], far) {
-    const step = Math.max(1, this.brush.size * this.at.scale * (far ? 1 : 0.25))
-    const [a, b] = this.hover || [this.stage.clientWidth / 2, this.stage.clientHeight / 2]
-    this.ring.hidden = false
-    this.circle(limited(a + x * step, 0, this.stage.clientWidth), limited(b + y * step, 0, this.stage.clientHeight))
+  // The brush goes a quarter of its size, or all of it.
+  nudge(way, far) {
+    this.easel.nudge(way, Math.max(1, this.brush.size * this.easel.scale * (far ? 1 : 0.25)))
   }
 
   dab() {
-    if (this.ring.hidden) return this.nudge([0, 0])
-    this.stroke(this.inPicture(this.hover))
+    if (this.easel.ring.hidden) return this.nudge([0, 0])
+    this.stroke(this.easel.inPicture(this.easel.pointed))
     this.painting = false
     this.paint.end()
     this.changed()
@@ -385,7 +323,7 @@ class Mask extends Live {
   // Changes of all of it, and saving
 
   all(change) {
-    if (!this.paint) return
+    if (!this.paint || this.painting) return
     this.paint.all(change)
     this.look(this.view)
     this.changed()
@@ -395,13 +333,15 @@ class Mask extends Live {
     if (!this.paint || this.painting) return
     const rect = this.paint[way]()
     if (this.old) this.look(this.view)
-    else this.show_(rect)
+    else this.repaint(rect)
     this.changed()
   }
 
   async save() {
     const { paint, name, place } = this, values = paint.values.slice(), at = paint.last
-    await ask('api/mask', { ...place, name, png: await png(values, paint.width, paint.height) })
+    await ask('api/mask', { ...place, name, png: await png(values, paint.width, paint.height) }).catch(error => {
+      throw error.status === 413 ? new Error(`${name}: ${TOO_LARGE}`) : error
+    })
     this.strip.mark(name, true)
     if (this.paint !== paint) return
     this.saved = values

@@ -9,6 +9,7 @@ export class Paint {
     this.base = new Uint8Array(values.length) // as it was before the stroke
     this.cover = new Uint8Array(values.length) // how much of each pixel the stroke covers: over itself it adds nothing
     this.steps = []
+    this.touched = null // the stroke's rectangle so far
     this.at = 0 // steps that are done; those after it were undone
   }
 

@@ -1,5 +1,5 @@
 // The pictures of a folder in a row, for tools that work on one after the other.
-import { address, h } from './tools.js'
+import { address, ask, h } from './tools.js'
 
 const SIZE = 160 // pixels of a small picture
 
@@ -30,12 +30,12 @@ export class Strip {
   }
 
   select(name) {
-    for (const [other, item] of this.items) {
-      item.setAttribute('aria-selected', String(other === name))
-      item.tabIndex = other === name ? 0 : -1
+    for (const each of [this.chosen, name]) {
+      this.items.get(each)?.setAttribute('aria-selected', String(each === name))
+      if (this.items.has(each)) this.items.get(each).tabIndex = each === name ? 0 : -1
     }
+    this.chosen = name
     const item = this.items.get(name)
-    if (!item) return
     const middle = item.offsetLeft + item.offsetWidth / 2 - this.node.offsetLeft
     this.node.scrollLeft = middle - this.node.clientWidth / 2 // scrollIntoView would move the page too
   }
@@ -57,18 +57,20 @@ export class Strip {
   }
 }
 
-export const large = (folder, name) => address(`api/picture/large?${new URLSearchParams({ folder, name })}`)
+const path = (folder, name) => `api/picture/large?${new URLSearchParams({ folder, name })}`
+export const large = (folder, name) => address(path(folder, name))
 
-// The picture, decoded; an Error that says which when it cannot be shown.
+// The picture, decoded; an Error that says why it cannot be shown, which only an answer that is no picture tells.
 export async function load(folder, name) {
   const image = new Image()
   image.src = large(folder, name)
-  await image.decode().catch(() => {
-    throw new Error(`${name} cannot be shown: it is damaged, or was moved.`)
+  await image.decode().catch(async () => {
+    await ask(path(folder, name))
+    throw new Error(`${name} cannot be shown.`)
   })
   return image
 }
 
 // Keys of a tool: not those that a field or a button takes itself.
-export const takesKeys = (target, key) => /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) ? target.type !== 'range' || key.startsWith('Arrow')
+export const takesKeys = (target, key) => /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) ? target.type !== 'range' || /^(Arrow|Page|Home|End)/.test(key)
   : /^(BUTTON|SUMMARY|A)$/.test(target.tagName) && (key === 'Enter' || key === ' ')

@@ -134,6 +134,10 @@ class Task extends Live {
       }, words => this.tell(words)), { class: 'lk-button' })
       this.buttons.append(undo)
     }
+    if (line.job.startsWith('caption.')) {
+      const open = () => dispatchEvent(new CustomEvent('likeness-open-tags', { detail: { folder: line.about.folder } }))
+      this.buttons.append(button('Open in the tag editor', open, { class: 'lk-button' }))
+    }
     this.buttons.append(h('a', { class: 'lk-button', href: address(filePath(line.id, 'report.json')), download: true }, 'Report'))
     this.dispatchEvent(new CustomEvent('likeness-report', { bubbles: true, detail: report }))
   }

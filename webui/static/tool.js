@@ -1,5 +1,6 @@
 // <likeness-tool job="images.resize">: the form of a tool, made of its options, with its start button and its newest
 // run. The folder that was worked on last, with any tool, stands in the next one too.
+// hand="likeness-crop", hand-title: an element for work by hand on the same pictures, and what it is called.
 import { choose } from './browse.js'
 import { Live, refresh } from './live.js'
 import { ask, button, h, newId, press, say } from './tools.js'
@@ -12,8 +13,14 @@ export const workOn = folder => folder && sessionStorage.setItem(FOLDER, folder)
 class Tool extends Live {
   show() {
     this.drawn ||= this.draw()
+    const redo = () => this.start().catch(error => this.tell(error.message)) // the others are done already
+    if (this.hasAttribute('hand')) addEventListener('likeness-redo', redo)
+    this.ends.push(() => removeEventListener('likeness-redo', redo))
     const folder = this.boxes?.get('folder')
-    if (folder && dataFolder() && folder.value !== dataFolder()) this.write('folder', dataFolder())
+    if (folder && dataFolder() && folder.value !== dataFolder()) {
+      this.write('folder', dataFolder())
+      this.lead()
+    }
   }
 
   get job() {
@@ -38,9 +45,27 @@ class Tool extends Live {
     this.form = h('form', { class: 'lk-tool', onsubmit: event => event.preventDefault(), oninput: () => this.settle() },
       groups, this.told, h('div', { class: 'lk-row' }, start, button('Back to the defaults', () => this.reset(), { class: 'lk-button' })))
     this.task = h('likeness-task', { job: this.job })
-    this.replaceChildren(h('section', { class: 'lk-card' }, this.form), this.task)
+    this.replaceChildren(h('section', { class: 'lk-card' }, this.form), this.task, this.byHand())
     if (dataFolder()) this.write('folder', dataFolder())
     this.settle()
+    this.lead()
+  }
+
+  // The element for work by hand is told of the fields that it knows.
+  byHand() {
+    if (!this.hasAttribute('hand')) return ''
+    this.hand = h(this.getAttribute('hand'))
+    this.form.addEventListener('change', () => this.lead())
+    return h('details', { class: 'lk-fold lk-job' }, h('summary', {}, this.getAttribute('hand-title')), this.hand)
+  }
+
+  async lead() {
+    if (!this.hand) return
+    await customElements.whenDefined(this.hand.localName)
+    this.hand.parentNode.hidden = this.boxes.get('buckets')?.checked // then the shapes are not known beforehand
+    for (const name of customElements.get(this.hand.localName).observedAttributes) {
+      if (this.boxes.has(name)) this.hand.setAttribute(name, this.read(name).trim())
+    }
   }
 
   // One field: its label, what is written, its help, and what is wrong with it.
@@ -109,6 +134,7 @@ class Tool extends Live {
     if (!path) return
     this.write(field.name, path)
     this.settle()
+    this.lead()
   }
 
   reset() {

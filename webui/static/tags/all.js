@@ -3,7 +3,7 @@ import { count, h, say } from '../tools.js'
 import { input, select, small } from './parts.js'
 import { View } from './view.js'
 
-const ROW = 30 // px
+const ROW = 27 // px
 const SORTS = { '-count': 'Most first', count: 'Fewest first', name: 'A to Z', '-name': 'Z to A' }
 const MODES = { AND: 'AND: all of them', OR: 'OR: any of them', NOT: 'NOT: none of them', XOR: 'XOR: one of two' }
 const SORT = 'likeness-tags-sort'
@@ -28,7 +28,7 @@ export class AllTags {
     this.acts = h('div', { class: 'lt-acts', role: 'toolbar', 'aria-label': 'With these tags' },
       small('Add', () => this.add(), { title: 'Add to what is selected', key: 'Insert' }),
       small('Remove', () => this.remove(), { title: 'Remove from all pictures', key: 'Delete' }),
-      small('Replace', () => editor.batch.open('replace', { from: this.names()[0] || '', to: this.names()[1] || '' }, 'all'), { title: 'Replace in all pictures', key: 'Ctrl+G' }),
+      small('Replace', () => editor.batch.open('replace', {}, 'all'), { title: 'Replace in all pictures', key: 'Ctrl+G' }),
       small('Yes / No', () => editor.check(this.names()[0]), { title: 'Check this tag on every picture', key: 'Shift+T' }))
     this.node = h('section', { class: 'lt-pane', 'data-pane': 'all', 'aria-label': 'All tags' },
       h('header', { class: 'lt-head' }, h('h4', {}, 'All tags'), this.facts, this.group),

@@ -20,32 +20,36 @@ export async function bake(editor) {
   const pictures = set.within(scope === 'selected' && set.chosen.length < 2 ? 'all' : scope)
   const tally = set.tally(pictures)
   let traits = []
-  const gone = () => new Set([...traits.filter(trait => trait.box.checked).flatMap(trait => trait.tags), ...splitTags(more.value, set.options.separator).map(bare)].filter(tag => tally.has(tag)))
+  const ticked = () => traits.filter(trait => trait.box.checked)
   const draw = () => {
-    const tags = gone()
+    const other = splitTags(more.value, set.options.separator)
+    const tags = new Set([...ticked().flatMap(trait => trait.tags || []), ...other.map(bare)].filter(tag => tally.has(tag)))
     const hit = pictures.filter(picture => picture.tags.some(tag => tags.has(bare(tag))))
-    do_.disabled = !tags.size
-    say(sum, tags.size ? `${count(tags.size, 'tag')} will go from ${count(hit.length, 'picture')} of ${pictures.length}: ${[...tags].map(tag => `${tag} (${tally.get(tag)})`).join(', ')}`
-      : `Choose what should always appear. ${count(pictures.length, 'picture')} will be looked at.`)
+    const unlisted = ticked().filter(trait => !trait.tags).map(trait => trait.name)
+    act.disabled = !tags.size && !unlisted.length
+    say(sum, [
+      tags.size && `${count(tags.size, 'tag')} will go from ${count(hit.length, 'picture')} of ${pictures.length}: ${[...tags].map(tag => `${tag} (${tally.get(tag)})`).join(', ')}`,
+      unlisted.length && `All tags of ${unlisted.join(', ')} will go from ${count(pictures.length, 'picture')}.`,
+      act.disabled && `Choose what should always appear. ${count(pictures.length, 'picture')} will be looked at.`,
+    ].filter(Boolean).join(' '))
   }
   const work = async () => {
-    const wish = { do: 'bake_in', traits: traits.filter(trait => trait.box.checked).map(trait => trait.name), tags: splitTags(more.value, set.options.separator) }
+    const wish = { do: 'bake_in', traits: ticked().map(trait => trait.name), tags: splitTags(more.value, set.options.separator) }
     const done = await set.edit(wish, pictures)
     if (done?.error) throw new Error(done.error)
     dialog.close()
   }
-  const do_ = button('Bake in', () => press(do_, work, tell), { class: 'lk-button lk-primary', disabled: true })
+  const act = button('Bake in', () => press(act, work, tell), { class: 'lk-button lk-primary', disabled: true })
   const dialog = open(editor, 'Bake in', [
     h('p', { class: 'lk-soft' }, 'What is in every picture and has no tag is learned with the trigger word, and appears whenever that is used. What keeps its tag can be switched on and off by it.'),
-    list, more, sum, told, h('div', { class: 'lk-row' }, do_)])
+    list, more, sum, told, h('div', { class: 'lk-row' }, act)])
   draw()
   try {
-    const { traits: found } = await set.ask('groups')
-    traits = found.map(({ name, tags }) => ({ name, tags: tags.map(one => one.tag), box: h('input', { type: 'checkbox', onchange: () => draw() }) }))
+    const { traits: found = set.info.traits.map(name => ({ name })) } = await set.ask('groups')
+    traits = found.map(({ name, tags }) => ({ name, tags: tags?.map(one => one.tag).filter(tag => tally.has(tag)), box: h('input', { type: 'checkbox', onchange: () => draw() }) }))
     list.append(...traits.map(({ name, tags, box }) => {
-      const there = tags.filter(tag => tally.has(tag))
-      box.disabled = !there.length
-      return h('label', { class: 'lt-trait' }, box, h('b', {}, name), h('span', { class: 'lk-soft' }, there.map(tag => `${tag} (${tally.get(tag)})`).join(', ') || 'no tag of it here'))
+      box.disabled = tags?.length === 0
+      return h('label', { class: 'lt-trait' }, box, h('b', {}, name), h('span', { class: 'lk-soft' }, tags?.map(tag => `${tag} (${tally.get(tag)})`).join(', ') || tags && 'no tag of it here'))
     }))
   } catch (error) {
     tell(error.message)

@@ -1,10 +1,9 @@
 // The bar at the top: the folder, the filter, and everything about what was done.
 import { choose } from '../browse.js'
 import { button, count, h, press, say } from '../tools.js'
-import { asideWindow } from './dataset.js'
 import { completing } from './complete.js'
 import { float, input, open, select, small } from './parts.js'
-import { advice, help, snapshots } from './windows.js'
+import { advice, asides, help, snapshots } from './windows.js'
 
 const REST = 200 // ms without a key before the filter is used
 const FOLDER = 'likeness-tags-folder', OPTIONS = 'likeness-tags-options'
@@ -82,13 +81,14 @@ export class Bar {
     this.work = h('div', { class: 'lt-bar', hidden: true },
       h('div', { class: 'lt-filter' }, this.query, small('?', () => help(editor), { 'aria-label': 'How to filter' }), this.fault),
       this.facts, this.stale, h('i', { class: 'lt-gap' }), this.undo, this.redo,
-      small('Snapshots', () => snapshots(editor)), small('Advice', () => advice(editor)), small('Set aside …', () => asideWindow(editor), { 'aria-label': 'Pictures that were set aside' }))
-    const keys = small('Keys', () => editor.keys(), { key: 'Alt+K' })
-    this.full = small('Fill the window', () => editor.fill(), { 'aria-pressed': 'false' })
+      small('Snapshots', () => snapshots(editor)), small('Advice', () => advice(editor)), small('Put back …', () => asides(editor), { title: 'Pictures that were set aside' }))
+    const keys = small('Keys', () => editor.keys(), { key: 'Alt+K', class: 'lk-button lk-small lt-desk' })
+    this.full = small('Fill the window', () => editor.fill(), { 'aria-pressed': 'false', class: 'lk-button lk-small lt-desk' })
     this.node = h('div', { class: 'lt-top' }, h('div', { class: 'lt-bar' }, this.folder.node, this.problems, h('i', { class: 'lt-gap' }), keys, this.full), this.folder.told, this.work)
     set.on('set', () => this.opened())
     set.on('set changed', () => this.steps())
     set.on('filter', () => this.filtered())
+    set.on('set filter stale', () => { this.stale.hidden = !set.stale })
     set.on('set filter chosen', () => this.counted())
   }
 
@@ -118,7 +118,6 @@ export class Bar {
     this.fault.hidden = !set.fault
     say(this.fault, set.fault || '')
     this.query.setAttribute('aria-invalid', String(!!set.fault))
-    this.stale.hidden = !set.stale
   }
 
   counted() {

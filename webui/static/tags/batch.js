@@ -11,15 +11,17 @@ const check = (name, words) => ({ name, words, kind: 'check' })
 const AT = { bottom: 'At the end', top: 'At the top', center: 'In the middle', after: 'After the first …' }
 const place = values => values.at === 'after' ? Math.max(0, Math.round(values.after)) : values.at
 
-// Each: the button, the fields, what the server is asked; `go`: words of the button that does it.
+// Each: the button, the fields, what the server is asked; `go`: words of the button that does it; `start`: what stands in
+// the fields at first, of the selected tags (as a line, as a list) and of the tags of the picture.
 const FORMS = {
   add: {
     name: 'Add', go: 'Add to', fields: [tags('text', 'Tags'), choice('at', 'Where', AT), number('after', 'How many stay first', 1, { min: 0, only: ['at', 'after'] }), check('move', 'Move those that are there already')],
     wish: values => values.text && { do: 'add', text: values.text, at: place(values), move: values.move },
   },
-  remove: { name: 'Remove', go: 'Remove from', fields: [tags('text', 'Tags')], wish: (values, split) => values.text && { do: 'remove', tags: split(values.text) } },
+  remove: { name: 'Remove', go: 'Remove from', fields: [tags('text', 'Tags')], start: names => ({ text: names }), wish: (values, split) => values.text && { do: 'remove', tags: split(values.text) } },
   replace: {
     name: 'Replace', go: 'Replace in', fields: [{ ...tags('from', 'This tag'), one: true }, { ...tags('to', 'By', 'nothing: it is removed'), one: true }],
+    start: (names, [from = '', to = '']) => ({ from, to }),
     wish: values => values.from && { do: 'replace', pairs: { [values.from]: values.to } },
   },
   regex: {
@@ -35,10 +37,12 @@ const FORMS = {
   truncate: { name: 'Shorten', go: 'Shorten', title: 'Take tags from the end until a caption fits', fields: [number('tokens', 'Tokens at most', 75, { min: 1 })], wish: values => ({ do: 'truncate', tokens: Math.round(values.tokens) }) },
   weigh: {
     name: 'Weights', go: 'Weigh in', fields: [tags('text', 'Tags'), number('by', 'Heavier by', 0.1, { step: 0.1, min: -1.9, max: 1.9 })],
+    start: names => ({ text: names }),
     wish: (values, split) => values.text && { do: 'weigh', tags: split(values.text), by: values.by },
   },
   set_all: {
     name: 'Set', go: 'Set in', title: 'Give pictures exactly these tags', fields: [tags('text', 'Tags'), check('only_empty', 'Only pictures that have none')],
+    start: (names, list, picture) => ({ text: picture }),
     wish: values => values.text && { do: 'set_all', text: values.text, only_empty: values.only_empty },
   },
 }
@@ -92,7 +96,9 @@ export class Batch {
     const form = FORMS[what]
     this.what = what
     if (scope) this.scope = scope
-    this.fields = form.fields.map(field => this.field(field, values[field.name]))
+    const joint = `${this.set.options.separator} `, names = this.editor.named()
+    const filled = { ...form.start?.(names.join(joint), names, (this.set.current?.tags || []).join(joint)), ...values }
+    this.fields = form.fields.map(field => this.field(field, filled[field.name]))
     this.go = h('button', { type: 'submit', class: 'lk-button lk-small lk-primary' })
     this.told = h('p', { class: 'lt-bad', role: 'alert', hidden: true })
     this.panel.setAttribute('aria-label', form.title || form.name)

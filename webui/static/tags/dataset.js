@@ -1,6 +1,6 @@
 // The pane of the pictures: thumbnails, which are chosen, and what is done with the pictures themselves.
-import { button, h, say } from '../tools.js'
-import { cell, forget, open, small } from './parts.js'
+import { h, say } from '../tools.js'
+import { cell, forget, small } from './parts.js'
 import { View } from './view.js'
 
 const SIDE = 'likeness-thumbs', SIDES = { min: 56, max: 256, step: 8 }
@@ -28,6 +28,8 @@ export class Dataset {
         small('All', () => this.view.pickAll(), { title: 'Select all that are shown', key: 'Ctrl+A' }),
         small('Invert', () => this.invert(), { title: 'Invert the selection', key: 'Ctrl+I' }),
         small('Untagged', () => this.untagged(), { title: 'Go to the next picture without a caption', key: 'Ctrl+J' }),
+        this.several = small('Several', () => this.adding(), { class: 'lk-button lk-small lt-touch', 'aria-pressed': 'false', title: 'A tap selects one more' }),
+        small('View', () => editor.preview(), { title: 'The picture large', key: 'Ctrl+P' }),
         small('Set aside', () => this.aside(), { title: 'Move what is selected out of the data set; it can be put back' })),
       this.view.node, this.none = h('p', { class: 'lt-none-here', hidden: true }))
     set.on('set filter', () => this.draw())
@@ -65,6 +67,12 @@ export class Dataset {
     this.view.reveal()
   }
 
+  // Without a keyboard there is no Ctrl to hold.
+  adding() {
+    this.view.adding = !this.view.adding
+    this.several.setAttribute('aria-pressed', String(this.view.adding))
+  }
+
   invert() {
     const { view } = this
     view.pickAll(view.keys.filter(key => !view.picked.has(key)))
@@ -79,30 +87,8 @@ export class Dataset {
     this.view.node.focus()
   }
 
-  async aside() {
-    const { set } = this, names = set.chosen.map(picture => picture.place)
-    if (!names.length) return
-    const done = await set.change('aside', () => ({ ids: set.chosen.map(picture => picture.id) }))
-    if (!done || done.error) return
-    set.tell('said', `Set aside: ${names[0]}${names.length > 1 ? ` and ${names.length - 1} more` : ''}`)
+  aside() {
+    const { set } = this
+    if (set.chosen.length) set.change('aside', () => ({ ids: set.chosen.map(picture => picture.id) }))
   }
-}
-
-// Pictures that were set aside, to be put back.
-export function asideWindow(editor) {
-  const { set } = editor
-  const list = h('ul', { class: 'lt-lines' })
-  const draw = () => {
-    const names = set.info.aside || []
-    list.replaceChildren(...names.map(name => h('li', {}, h('span', { class: 'lk-wide' }, name), small('Put back', () => back([name]), { 'aria-label': `Put back ${name}` }))))
-    if (!names.length) list.append(h('li', { class: 'lk-soft' }, 'No picture is set aside.'))
-    all.hidden = names.length < 2
-  }
-  const back = async names => {
-    await set.change('put_back', () => ({ names }))
-    draw()
-  }
-  const all = button('Put all back', () => back(set.info.aside), { class: 'lk-button' })
-  open(editor, 'Set aside', [h('p', { class: 'lk-soft' }, 'Pictures that were moved out of the data set, each with its caption. They are not trained on.'), list, all])
-  draw()
 }

@@ -28,13 +28,27 @@ class Editor extends Live {
   show() {
     if (!this.bar) this.build()
     this.look()
+    const left = () => this.keep()
+    document.addEventListener('visibilitychange', left)
+    this.ends.push(() => document.removeEventListener('visibilitychange', left))
+  }
+
+  // What is being written is saved when one looks elsewhere.
+  hide() {
+    super.hide()
+    this.keep()
+  }
+
+  keep() {
+    this.tags?.save()
+    if (this.bar instanceof Manual) this.bar.saveAll()
   }
 
   // Opens the folder that the page names, once.
   look() {
     const folder = this.getAttribute('folder')
-    if (!folder || folder === this.named_) return
-    this.named_ = folder
+    if (!folder || folder === this.opened) return
+    this.opened = folder
     this.bar.folder.open(folder)
   }
 
@@ -45,16 +59,17 @@ class Editor extends Live {
     }
     this.bar = new Bar(this)
     this.batch = new Batch(this)
-    this.dataset = new Dataset(this)
+    this.grid = new Dataset(this)
     this.tags = new Tags(this)
     this.all = new AllTags(this)
     this.keyGroups = groups(this)
+    for (const pane of [this.tags, this.all]) pane.node.addEventListener('focusin', () => { this.last = pane })
     this.tabIndex = -1 // a click on an empty place keeps the keys here
     this.addEventListener('keydown', event => press(event, this))
     const name = newId()
     this.tabs = h('fieldset', { class: 'lt-tabs' }, h('legend', { class: 'lk-hidden' }, 'Part'), Object.entries(PANES).map(([pane, words]) => h('label', {},
       h('input', { type: 'radio', name, value: pane, onchange: () => { this.panes.dataset.at = pane } }), h('span', {}, words))))
-    this.panes = h('div', { class: 'lt-panes', 'data-at': 'pictures' }, this.dataset.node, this.tags.node, this.all.node)
+    this.panes = h('div', { class: 'lt-panes', 'data-at': 'pictures' }, this.grid.node, this.tags.node, this.all.node)
     this.work = h('div', { class: 'lt-work', hidden: true }, this.batch.node, this.tabs, this.panes, this.line())
     this.none = h('p', { class: 'lk-empty' }, 'Choose the folder that holds your pictures. Each caption is the .txt file beside its picture; every change is saved at once, and can be undone.')
     this.tabs.querySelector('input').checked = true
@@ -68,7 +83,8 @@ class Editor extends Live {
   // What was done, and whether it is saved.
   line() {
     this.said = h('span', { class: 'lk-wide', role: 'status' })
-    this.state = h('span', { class: 'lt-state', role: 'alert' })
+    this.state = h('span')
+    this.fault = h('span', { class: 'lt-bad', role: 'alert' })
     this.takeIn = button('Take them in', () => this.set.refresh(), { class: 'lk-button lk-small', hidden: true, title: 'Read the captions from the disk again; that can be undone' })
     let timer = 0
     this.set.on('said', words => {
@@ -78,35 +94,39 @@ class Editor extends Live {
     })
     this.set.on('state', () => {
       const { saving, state } = this.set
-      say(this.state, state.bad ? state.words : saving ? 'Saving …' : state.words)
-      this.state.classList.toggle('lt-bad', state.bad)
+      say(this.state, saving ? 'Saving …' : state.bad ? '' : state.words)
+      say(this.fault, state.bad ? state.words : '')
       this.takeIn.hidden = !state.outside
     })
-    return h('div', { class: 'lt-line' }, this.said, this.state, this.takeIn)
+    return h('div', { class: 'lt-line' }, this.said, this.fault, this.takeIn, this.state)
   }
 
   // What keys and buttons ask for
 
-  focusPane(pane) {
+  showPane(pane) {
     this.tabs.querySelector(`[value="${pane}"]`).click()
-    const { view, text, area } = { pictures: this.dataset, tags: this.tags, all: this.all }[pane]
-    if (this.panes.classList.contains(`lt-without-${pane}`)) this.hidePane(pane)
-    const goal = text ? area : view.node
+    this.panes.classList.remove(`lt-without-${pane}`)
+  }
+
+  focusPane(pane) {
+    this.showPane(pane)
+    const part = { pictures: this.grid, tags: this.tags, all: this.all }[pane]
+    const goal = part.text ? part.area : part.view.node
     goal.focus()
-    if (view.cursor < 0 && !text) view.go(0)
   }
 
   hidePane(pane) {
     this.panes.classList.toggle(`lt-without-${pane}`)
+    if (!this.contains(document.activeElement) || !document.activeElement.offsetParent) this.focus() // the keys stay here
   }
 
   focusAdd() {
-    this.focusPane('tags')
+    this.showPane('tags')
     this.tags.box.focus()
   }
 
   focusFind() {
-    this.focusPane('all')
+    this.showPane('all')
     this.all.search.select()
     this.all.search.focus()
   }
@@ -122,10 +142,9 @@ class Editor extends Live {
     this.set.filter({ mode })
   }
 
-  // The tags that are selected in the pane that has the focus, for a form.
+  // The tags that are selected in the pane that had the focus last, for a form.
   named() {
-    const here = this.all.node.contains(document.activeElement) ? this.all.names() : this.tags.view.chosen().map(item => item.tag)
-    return { text: here.join(`${this.set.options.separator} `) }
+    return this.last === this.all ? this.all.names() : this.tags.view.chosen().map(item => item.tag)
   }
 
   saved() {

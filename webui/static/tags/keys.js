@@ -3,7 +3,7 @@
 const WRITES = 'input:not([type="radio"], [type="checkbox"], [type="range"]), textarea, select'
 
 export function groups(editor) {
-  const { set, tags, all, batch, dataset, bar } = editor
+  const { set, tags, all, batch, grid, bar } = editor
   return [
     ['Panes', [
       [['Ctrl+1'], 'Dataset', () => editor.focusPane('pictures')],
@@ -17,15 +17,15 @@ export function groups(editor) {
     ['Pictures', [
       [['Arrow keys', 'Home', 'End', 'Page Up', 'Page Down'], 'From picture to picture; with Shift several'],
       [['Ctrl+A'], 'Select all that are shown'],
-      [['Ctrl+I'], 'Invert the selection', () => dataset.invert()],
-      [['Ctrl+J'], 'The next picture without a caption', () => dataset.untagged()],
+      [['Ctrl+I'], 'Invert the selection', () => grid.invert()],
+      [['Ctrl+J'], 'The next picture without a caption', () => grid.untagged()],
       [['Alt+→'], 'Next picture', () => editor.step(1)],
       [['Alt+←'], 'Previous picture', () => editor.step(-1)],
       [['Shift+T'], 'Check one tag: yes or no on every picture', () => editor.check(all.names()[0])],
     ]],
     ['Tags of the picture', [
       [['Ctrl+E'], 'Add tags', () => editor.focusAdd()],
-      [['Ctrl+D', 'Delete'], 'Remove the selected tags', () => tags.remove()],
+      [['Ctrl+D'], 'Remove the selected tags; in their pane Delete too', () => tags.remove()],
       [['F2', 'a double click'], 'Edit the tag'],
       [['Alt+↑'], 'Move it up', () => tags.shift(-1)],
       [['Alt+↓'], 'Move it down', () => tags.shift(1)],
@@ -47,10 +47,10 @@ export function groups(editor) {
       [['Alt+W'], 'Add to all', () => batch.open('add', {}, 'all')],
       [['Shift+W'], 'Add to the selected', () => batch.open('add', {}, 'selected')],
       [['Alt+Shift+W'], 'Add to those that are shown', () => batch.open('add', {}, 'filtered')],
-      [['Alt+R'], 'Remove from all', () => batch.open('remove', editor.named(), 'all')],
-      [['Shift+R'], 'Remove from the selected', () => batch.open('remove', editor.named(), 'selected')],
-      [['Alt+Shift+R'], 'Remove from those that are shown', () => batch.open('remove', editor.named(), 'filtered')],
-      [['Ctrl+G'], 'Replace in all', () => batch.open('replace', { from: all.names()[0], to: all.names()[1] }, 'all')],
+      [['Alt+R'], 'Remove from all', () => batch.open('remove', {}, 'all')],
+      [['Shift+R'], 'Remove from the selected', () => batch.open('remove', {}, 'selected')],
+      [['Alt+Shift+R'], 'Remove from those that are shown', () => batch.open('remove', {}, 'filtered')],
+      [['Ctrl+G'], 'Replace in all', () => batch.open('replace', {}, 'all')],
       [['Ctrl+Q', 'Alt+Q'], 'Sort', () => batch.open('sort')],
     ]],
     ['Everywhere', [

@@ -85,7 +85,7 @@ export class Manual {
 
   save(item) {
     clearTimeout(item.timer)
-    const text = item.box.value
+    const text = item.box.value.replace(/\s*\n\s*/g, ' ') // a caption is one line
     if (text === item.saved || item.picture.locked) return
     item.saved = text
     this.set.edit({ do: 'text', text }, [item.picture])

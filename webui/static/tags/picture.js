@@ -5,7 +5,7 @@ import { input, meter, select, small } from './parts.js'
 import { View } from './view.js'
 import { splitTags, splitWeight } from './words.js'
 
-const ROW = 30 // px
+const ROW = 27 // px
 const REST = 600 // ms without a key before a text is saved
 const PLACES = { bottom: 'at the end', top: 'at the top', center: 'in the middle', after: 'after the first …' }
 
@@ -45,11 +45,16 @@ export class Tags {
     this.node = h('section', { class: 'lt-pane', 'data-pane': 'tags', 'aria-label': 'Image tags' },
       h('header', { class: 'lt-head' }, this.title, this.facts, this.mode), this.gauge,
       h('div', { class: 'lt-add' }, this.box, this.place, this.first), this.view.node, this.area, this.acts)
+    this.view.node.addEventListener('keydown', event => this.key(event))
     this.set.on('set changed chosen', () => this.draw())
   }
 
   get several() {
     return this.set.chosen.length > 1
+  }
+
+  get scope() {
+    return this.several ? 'selected' : 'one'
   }
 
   // How many pictures it is about, and their tags; a tag keeps its cursor wherever it moves.
@@ -112,15 +117,24 @@ export class Tags {
     if (!text) return
     this.box.value = ''
     const at = this.place.value === 'after' ? Math.max(0, Math.round(+this.first.value || 0)) : this.place.value
-    this.set.edit({ do: 'add', text, at }, 'selected')
+    this.set.edit({ do: 'add', text, at }, this.scope)
   }
 
-  remove() {
-    const gone = this.view.chosen()
+  // The next one is selected then, so that several go one after the other.
+  async remove() {
+    const gone = this.view.chosen(), { current } = this.set
     if (!gone.length) return
-    if (this.several) return this.set.edit({ do: 'remove', tags: gone.map(item => item.tag) }, 'selected')
     const places = new Set(gone.map(item => item.place))
-    return this.put(this.set.current.tags.filter((tag, place) => !places.has(place)))
+    if (this.several) await this.set.edit({ do: 'remove', tags: gone.map(item => item.tag) }, 'selected')
+    else await this.put(current.tags.filter((tag, place) => !places.has(place)))
+    if (current === this.set.current && !this.view.picked.size) this.view.go(this.view.cursor)
+  }
+
+  key(event) {
+    const act = { Delete: () => this.remove(), F2: () => this.view.at() && this.edit(this.view.at()) }[event.key]
+    if (!act || event.target !== this.view.node || event.ctrlKey || event.altKey || event.shiftKey) return
+    event.preventDefault()
+    act()
   }
 
   // One picture's tags, exactly these.
@@ -146,7 +160,7 @@ export class Tags {
 
   weigh(by) {
     const tags = this.view.chosen().map(item => item.tag)
-    if (tags.length) this.set.edit({ do: 'weigh', tags, by }, 'selected')
+    if (tags.length) this.set.edit({ do: 'weigh', tags, by }, this.scope)
   }
 
   // In its own line; Enter saves, Escape leaves it as it was.
@@ -198,7 +212,7 @@ export class Tags {
   paste(event) {
     const text = event ? event.clipboardData.getData('text/plain').split('\n')[0].trim() : this.copied
     event?.preventDefault()
-    if (text) this.set.edit({ do: 'add', text, at: 'bottom' }, 'selected')
+    if (text) this.set.edit({ do: 'add', text, at: 'bottom' }, this.scope)
     else this.set.tell('said', 'Copy tags first')
   }
 
@@ -238,7 +252,7 @@ export class Tags {
 
   write() {
     const { current } = this.set
-    if (this.area.picture === current && this.area.value !== this.area.saved) return // is being written
+    if (this.area.picture === current && this.area.value !== this.area.saved) return // it is being written
     this.area.picture = current
     this.area.saved = this.area.value = current.text
   }
@@ -251,7 +265,7 @@ export class Tags {
 
   save() {
     clearTimeout(this.timer)
-    const { area } = this, { value: text, picture } = area
+    const { area } = this, { picture } = area, text = area.value.replace(/\s*\n\s*/g, ' ') // a caption is one line
     if (!picture || text === area.saved) return
     area.saved = text
     this.set.edit({ do: 'text', text }, [picture])

@@ -1,5 +1,5 @@
 // The captions of a folder as the server has them: what is shown, what is chosen, and every change, one after the other.
-// Tells 'set' (all is new), 'changed', 'filter', 'chosen', 'state' (saving, saved, a refusal) and 'said'.
+// Tells 'set' (all is new), 'changed', 'filter', 'stale' (it fits no more), 'chosen', 'state' (saving, saved, a refusal), 'said'.
 import { ask, count } from '../tools.js'
 import { bare, compose } from './words.js'
 
@@ -109,7 +109,7 @@ export class TagSet extends EventTarget {
       if (!ids || query !== this.query) return
       const there = new Set(ids)
       this.stale = ids.length !== this.shown.length || this.shown.some(picture => !there.has(picture.id))
-      this.tell('filter')
+      this.tell('stale')
     }, AGAIN)
   }
 
@@ -167,7 +167,7 @@ export class TagSet extends EventTarget {
       const answer = await this.ask(route, wish)
       this.state = { words: 'Saved', bad: false, outside: false }
       if (answer.pictures) await this.take(answer, true)
-      else this.changed(answer, route)
+      else await this.changed(answer)
       return answer
     } catch (error) {
       this.state = { words: error.message, bad: true, outside: error.status === 409 }
@@ -178,20 +178,29 @@ export class TagSet extends EventTarget {
     }
   }
 
-  changed(answer, route) {
+  // Pictures that are different now; those that were set aside are gone, and for new ones all is asked anew.
+  changed(answer) {
+    const gone = new Set(answer.gone)
+    if (gone.size || answer.changed.some(news => !this.byId.has(news.id))) return this.moved(answer)
     for (const news of answer.changed) {
       const picture = this.byId.get(news.id)
-      if (!picture) continue
       this.count(picture, -1)
       this.count(Object.assign(picture, news), 1)
     }
     this.done = answer.undo
     this.undone = answer.redo
-    const word = { undo: 'Undone: ', redo: 'Done again: ' }[route] || ''
-    const many = answer.changed.length
-    this.tell('said', `${word}${answer.what}${many ? ` (${count(many, 'picture')})` : word ? '' : ': nothing to change'}`)
+    this.report(answer)
     this.tell('changed', answer)
     this.again()
+  }
+
+  async moved(answer) {
+    await this.take(await this.ask('refresh', {}), true)
+    this.report(answer)
+  }
+
+  report({ what, count: many }) {
+    this.tell('said', many ? `${what} (${count(many, 'picture')})` : `${what}: nothing to change`)
   }
 
   undo() {

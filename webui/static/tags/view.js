@@ -7,6 +7,7 @@ export class View {
   items = []
   keys = []
   cursor = -1
+  adding = false // does a plain click choose one more
   picked = new Set()
   nodes = new Map()
 
@@ -18,7 +19,7 @@ export class View {
     this.space = h('div', { class: 'lt-space', role: 'presentation' })
     this.node = h('div', {
       class: 'lt-view', role: 'listbox', tabindex: 0, 'aria-label': this.label, 'aria-multiselectable': String(this.several),
-      onscroll: () => this.render(), onkeydown: event => this.key_(event),
+      onscroll: () => this.render(), onkeydown: event => this.pressed(event),
       onclick: event => this.click(event), ondblclick: event => this.double(event),
     }, this.space)
     new ResizeObserver(() => this.render()).observe(this.node)
@@ -132,7 +133,7 @@ export class View {
   click(event) {
     const cell = this.cell(event)
     if (!cell || event.target.closest('button, input')) return
-    const more = event.ctrlKey || event.metaKey
+    const more = event.ctrlKey || event.metaKey || this.adding
     this.go(cell.place, event.shiftKey ? 'to' : more ? 'also' : 'only')
     if (!event.shiftKey && !more) this.act(this.at(), event)
   }
@@ -142,7 +143,7 @@ export class View {
     if (cell && !event.target.closest('button, input')) this.open(this.items[cell.place])
   }
 
-  key_(event) {
+  pressed(event) {
     if (event.target !== this.node || event.altKey) return
     const { columns } = this, [, height] = this.size()
     const page = Math.max(1, Math.floor(this.node.clientHeight / height)) * columns

@@ -49,8 +49,8 @@ export const advice = editor => asked(editor, 'Advice', 'Tags that contradict ea
     h('ul', { class: 'lt-lines' }, findings.map((one, place) => {
       const picture = set.byId.get(one.id)
       return h('li', {}, picture && h('img', { src: pictureAt(picture, 48), alt: '', loading: 'lazy' }),
-        h('span', { class: 'lk-wide' }, h('b', {}, picture?.name || one.what), h('small', {}, `${KINDS[one.kind] || one.kind}: ${one.why}`)),
-        small('Cure', event => cure(event, [place]), { title: doing(one), 'aria-label': `Cure: ${doing(one)}` }))
+        h('span', { class: 'lk-wide' }, h('b', {}, picture?.name || one.what), h('small', {}, `${KINDS[one.kind] || one.kind}: ${one.why}`), h('small', {}, doing(one))),
+        small('Cure', event => cure(event, [place]), { 'aria-label': `Cure: ${doing(one)}` }))
     }))]
   })
 
@@ -73,8 +73,20 @@ export function help(editor) {
 }
 
 export function keysWindow(editor, groups) {
+  const line = ([keys, words]) => [h('dt', {}, keys.flatMap((key, place) => [place ? ' or ' : '', h('kbd', {}, key)])), h('dd', {}, words)]
   open(editor, 'Keys', [h('p', { class: 'lk-soft' }, 'They work while the editor has the focus. Most are those of BooruDatasetTagManager; where a browser keeps a key for itself, another stands here.'),
-    ...groups.map(([title, lines]) => [h('h4', {}, title), h('dl', { class: 'lt-keys' }, lines.map(([keys, words]) => [h('dt', {}, keys.map((key, place) => [place ? ' or ' : '', h('kbd', {}, key)])), h('dd', {}, words)]))]).flat()],
-  { class: 'lk-dialog lt-dialog lt-wide' })
+    ...groups.flatMap(([title, lines]) => [h('h4', {}, title), h('dl', { class: 'lt-keys' }, lines.flatMap(line))])], { class: 'lk-dialog lt-dialog lt-wide' })
 }
 
+// Pictures that were set aside, to be put back.
+export const asides = editor => asked(editor, 'Set aside', 'Pictures that were moved out of the data set, each with its caption. They are not trained on.',
+  async ({ tell, change }) => {
+    const { names } = await editor.set.ask('aside')
+    if (!names.length) return [h('p', { class: 'lk-empty' }, 'No picture is set aside.')]
+    const back = (event, wanted) => press(event.currentTarget, () => change('put_back', { names: wanted }), tell)
+    return [h('ul', { class: 'lt-lines' }, names.map(name => {
+      const place = name.slice(name.indexOf('/') + 1) // without the folder of that time
+      return h('li', {}, h('span', { class: 'lk-wide' }, place), small('Put back', event => back(event, [name]), { 'aria-label': `Put back ${place}` }))
+    })),
+    names.length > 1 && button(`Put all ${names.length} back`, event => back(event, names), { class: 'lk-button lk-small' })].filter(Boolean)
+  })

@@ -1,0 +1,15 @@
+"""The Dataset tab: tags, the doctor, and folders; all of it is drawn by our own elements from our routes."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+PARTS = {"Tag editor": "likeness-tags", "Doctor": "likeness-doctor", "Folders": "likeness-folders"}
+
+
+def build() -> None:
+    """Puts the parts here."""
+    with gr.Tabs(elem_id="dataset"):
+        for word, element in PARTS.items():
+            with gr.Tab(word):
+                gr.HTML(f"<{element}></{element}>", apply_default_css=False)
