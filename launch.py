@@ -4,6 +4,10 @@
                                         those of the Kohya GUI (--listen IP, --server_port N, --headless, ...) and more
     python launch.py train CONFIG ...   train, or go on with --resume; --help after it shows its options
     python launch.py config CONFIG ...  check a config, open its pictures, and print what it would do
+    python launch.py caption DIR ...    write captions beside pictures
+    python launch.py images ...         resize, crop, background, report: the pictures of a data set
+    python launch.py folders ...        prepare, balance, dedupe, import, group: its folders
+    python launch.py models ...         what the tools can use, and a way to fetch it
     python launch.py test [...]         ruff, pyrefly, then pytest; what follows goes to pytest
     python launch.py --check            what this machine has and which PyTorch fits; changes nothing
     python launch.py --help             this text
@@ -33,7 +37,7 @@ from trainer.launcher.venv import Venv
 ROOT = Path(__file__).resolve().parent
 VENV = Venv(ROOT)
 OLDEST_PYTHON = (3, 11)
-WORDS = ("train", "config")
+WORDS = ("train", "config", "caption", "images", "folders", "models", "job")
 CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyrefly", "check"])
 # -P: a torch.py or trainer/ that lies in the current folder (among downloaded pictures, say) is not imported.
 MODULE = [str(VENV.python), "-P", "-m"]

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from trainer import places
 from trainer.runfolder import RunFolder
-from webui import api, browse, files, machine, routing, settings, uploads
+from webui import api, browse, files, folders, machine, routing, settings, uploads
 from webui.api import routes
 from webui.jobs import Jobs
 from webui.settings import Settings
@@ -47,7 +47,9 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
 
 @pytest.fixture
 def client(jobs: Jobs) -> TestClient:
-    return TestClient(Starlette(routes=routes(jobs.settings, jobs)), raise_server_exceptions=True)
+    return TestClient(
+        Starlette(routes=[*routes(jobs.settings, jobs), *folders.routes(jobs.settings)]), raise_server_exceptions=True
+    )
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from tests.taggers import draw_tagger
 from trainer import durable
 from trainer.__main__ import main
 from trainer.captioners.base import Report
-from trainer.captioners.options import Basic, Wd14
+from trainer.captioners.command import KINDS
+from trainer.captioners.options import Wd14
 from trainer.captioners.run import run
 from trainer.captioners.wd14 import Wd14Captioner
 from trainer.durable import DiskError
@@ -92,21 +93,31 @@ def test_a_run_is_one_snapshot_and_comes_back_byte_for_byte(caption: Any, folder
 
 @pytest.mark.parametrize(
     ("existing", "second"),
-    [("overwrite", BLUE), ("skip", "an old caption, ^_^\r\n"), ("append", f"an old caption, ^_^, {BLUE}")],
+    [
+        ("overwrite", BLUE),
+        ("skip", "an old caption, ^_^\r\n"),
+        ("append", f"an old caption, ^_^, {BLUE.replace('^_^, ', '')}"),
+        ("prepend", f"{BLUE.strip()}, an old caption\n"),
+    ],
 )
 def test_what_becomes_of_a_caption_that_is_there(existing: str, second: str, caption: Any, folder: Path) -> None:
     caption("--existing", existing)
-    expected = second.replace(f"^_^, {BLUE}", "^_^, " + BLUE.replace("^_^, ", ""))
-    assert words(folder) == {"a.txt": RED, "b.txt": expected}
+    assert words(folder) == {"a.txt": RED, "b.txt": second}
 
 
-@pytest.mark.parametrize("existing", ["overwrite", "skip", "append"])
+@pytest.mark.parametrize("existing", ["overwrite", "skip", "append", "prepend"])
 def test_a_second_run_has_nothing_to_do(existing: str, caption: Any, folder: Path) -> None:
     caption("--existing", existing, "--prefix", "zk9")
     written = words(folder)
     report = caption("--existing", existing, "--prefix", "zk9")
     assert (report["captioned"], report["done_before"], report["snapshot"]) == (0, 2, None)
     assert words(folder) == written and len(snapshots(folder)) == 1
+
+
+def test_overwrite_overwrites_what_append_kept(caption: Any, folder: Path) -> None:
+    caption("--existing", "append")
+    assert caption("--existing", "overwrite")["captioned"] == 2
+    assert words(folder) == {"a.txt": RED, "b.txt": BLUE}
 
 
 def test_what_changed_is_captioned_again(caption: Any, folder: Path) -> None:
@@ -175,8 +186,9 @@ def test_every_option_has_a_flag(folder: Path, capsys: Any) -> None:
     with pytest.raises(SystemExit):
         main(["caption", "--help"])
     said = capsys.readouterr().out
-    options = (Wd14.model_fields | Basic.model_fields).keys() - {"folder"}
+    options = {name for kind in KINDS.values() for name in kind.model_fields} - {"folder"}
     assert [name for name in options if f"--{name.replace('_', '-')}" not in said] == []
+    assert said.count("  DIR  ") == 1 and "wd14: Threshold." not in said and "Threshold." in said
 
 
 def stopped_after(batches: int, folder: Path, tagger: str) -> Report:
@@ -286,6 +298,7 @@ def test_basic_captions(folder: Path) -> None:
 
 def test_the_tools_bring_no_torch() -> None:
     code = """import sys
+from trainer import downloads, flags
 from trainer.captioners import basic, command, run, wd14
 assert not {"torch", "transformers", "onnxruntime", "huggingface_hub", "httpx"} & sys.modules.keys()"""
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[1])

@@ -21,9 +21,10 @@ TORCH_FREE = (
     *("trainer.data.folders", "trainer.data.captions", "trainer.data.buckets", "trainer.data.order"),
     *("trainer.data.pictures", "trainer.families.detect", "trainer.places", "trainer.draws", "trainer.errors"),
     *("trainer.options", "trainer.__main__", "trainer.kohya", "trainer.dataset_toml", "trainer.advice", "trainer.tree"),
+    *("trainer.aside", "trainer.downloads", "trainer.flags", "trainer.jobs", "trainer.snapshots"),
     *(
         f"trainer.{room}.{path.stem}"
-        for room in ("captioners", "images", "tags")
+        for room in ("captioners", "doctor", "folders", "images", "tags", "tools")
         for path in sorted((ROOT / "trainer" / room).glob("[!_]*.py"))
     ),
     *(f"webui.{path.stem}" for path in sorted((ROOT / "webui").glob("[!_]*.py"))),

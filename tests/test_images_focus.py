@@ -296,7 +296,7 @@ def test_without_a_detector_it_is_saliency_and_said(models: Path, tmp_path: Path
     green = np.argwhere(found[:, :, 1] > 200)
     assert green.min(0)[1] >= 40 and green.max(0)[1] <= 56  # whole, in a crop of the right half
     for words, said in (
-        (["--focus", "face"], "focus: needs a face detector: `python -m trainer models get yunet` fetches it (0.2 MB)"),
+        (["--focus", "face"], "focus: needs a face detector: `python launch.py models get yunet` fetches it (0.2 MB)"),
         (["--split", "--trigger", "zk9"], "split: needs a face detector"),
         (["--split"], "split names its folders after the trigger: set trigger"),
         (["--detector", str(tmp_path / "gone.onnx")], "gone.onnx does not exist: put the file there"),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,119 +13,16 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from tests.describers import CHATTY, GO_ON, MAKERS, draw_blip, draw_git
+from tests.serving import Quiet, serving
 from trainer.__main__ import main
 from trainer.captioners.base import with_sentence
-from trainer.captioners.options import Endpoint, Sentences
+from trainer.captioners.options import Blip2, Endpoint, Git, Sentences
 from trainer.captioners.sentences import SentenceCaptioner
 from trainer.data.pictures import PictureError
 from trainer.errors import InputError
 
-WORDS = ["a", "photo", "of", "zk9", "woman", "red", "house", "tree", "smiling", "describe", "this", "picture"]
-TURN = "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<MARK>{% else %} {{ c['text'] }}"
-CHAT = TURN + "{% endif %}{% endfor %}{% endfor %} answer"
-
-
-def tokenizer() -> Any:
-    """Whole words as tokens."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    names = ["<pad>", "<unk>", "<s>", "</s>", "<image>", *WORDS, "answer"]
-    made = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        extra_special_tokens={"image_token": "<image>"},
-    )
-
-
-def wordy(model: Any) -> Any:
-    """A model that writes words and no signs."""
-    model.generation_config.suppress_tokens, model.generation_config.forced_eos_token_id = list(range(5)), None
-    return model
-
-
-def draw_blip(folder: Path) -> None:
-    from transformers import (
-        BertTokenizerFast,
-        BlipConfig,
-        BlipForConditionalGeneration,
-        BlipImageProcessor,
-        BlipProcessor,
-    )
-
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**size, "vocab_size": len(names), "encoder_hidden_size": 16, "pad_token_id": 0, "bos_token_id": 2}
-    text |= {"eos_token_id": 3, "sep_token_id": 3, "max_position_embeddings": 64}
-    config = BlipConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 16}, projection_dim=16)
-    model = BlipForConditionalGeneration(config)
-    bias = model.text_decoder.cls.predictions.bias
-    bias.data[:5] = -99.0  # words and no signs
-    model.save_pretrained(folder)
-    images = BlipImageProcessor(size={"height": 32, "width": 32})
-    BlipProcessor(images, BertTokenizerFast(vocab={name: i for i, name in enumerate(names)})).save_pretrained(folder)
-
-
-def draw_llava(folder: Path) -> None:
-    from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
-
-    words = tokenizer()
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {
-        **size,
-        "model_type": "llama",
-        "vocab_size": len(words),
-        "pad_token_id": 0,
-        "bos_token_id": 2,
-        "eos_token_id": 3,
-    }
-    vision = {**size, "model_type": "clip_vision_model", "image_size": 32, "patch_size": 16, "num_hidden_layers": 2}
-    config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids("<image>")
-    )
-    wordy(LlavaForConditionalGeneration(config)).save_pretrained(folder)
-    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    LlavaProcessor(
-        images, words, patch_size=16, vision_feature_select_strategy="default", num_additional_image_tokens=1,
-        chat_template=CHAT.replace("<MARK>", "<image>"),
-    ).save_pretrained(folder)  # fmt: skip
-
-
-def draw_florence(folder: Path) -> None:
-    from transformers import CLIPImageProcessor, Florence2Config, Florence2ForConditionalGeneration, Florence2Processor
-
-    words = tokenizer()
-    text = {
-        "d_model": 16,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": 32,
-    }
-    text |= {
-        "decoder_attention_heads": 2,
-        "decoder_ffn_dim": 32,
-        "vocab_size": len(words),
-        "max_position_embeddings": 128,
-    }
-    text |= {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3, "model_type": "bart"}
-    vision = {"embed_dim": [8, 8, 8, 16], "num_heads": [2, 2, 2, 2], "num_groups": [2, 2, 2, 2], "depths": [1, 1, 1, 1]}
-    vision |= {"projection_dim": 16, "image_size": 64}
-    config = Florence2Config(
-        text_config=text, vision_config=vision, image_token_id=words.convert_tokens_to_ids("<image>")
-    )
-    wordy(Florence2ForConditionalGeneration(config)).save_pretrained(folder)
-    images = CLIPImageProcessor(size={"height": 64, "width": 64}, do_center_crop=False)
-    images.image_seq_length = 5
-    Florence2Processor(images, words).save_pretrained(folder)
-
-
-MAKERS = {"blip": draw_blip, "llava": draw_llava, "florence": draw_florence}
+LENGTHS = ("max_new_tokens", "min_new_tokens")
 
 
 @pytest.fixture
@@ -149,19 +44,89 @@ def test_models_of_the_real_classes_write_captions(kind: str, folder: Path, tmp_
     MAKERS[kind](tmp_path / "model")
     options = Sentences(
         folder=str(folder), model=str(tmp_path / "model"), download=False, max_length=4, min_length=4, batch=2,
-        prompt="describe {tags}" if kind == "llava" else "",
+        prompt="describe {tags}" if kind in CHATTY else "",
     )  # fmt: skip
     captioner = SentenceCaptioner(options, lambda text: None)
     ready = [captioner.prepare(folder / name) for name in ("a.png", "b.png")]
     together = captioner.look(ready)
     alone = [captioner.look([one])[0] for one in ready]
     assert together == alone
-    if kind == "llava":
-        assert "describe zk9, red answer" in ready[0][0] and not any("answer answer" in text for text in together)
+    if kind in CHATTY:
+        assert "describe zk9, red answer" in ready[0][0] and {len(text.split()) for text in together} == {4}
     flags = ["--max-length", "4", "--min-length", "4", "--no-download", "--prefix", "photo of", "--existing", "append"]
     assert main(["caption", str(folder), "--captioner", "sentences", "--model", str(tmp_path / "model"), *flags]) == 0
     assert (folder / "a.txt").read_text().startswith("photo of zk9, red, ")
     assert (folder / "b.txt").read_text().startswith("photo of ")
+
+
+@pytest.mark.parametrize("kind", GO_ON)
+def test_these_go_on_from_the_prompt(kind: str, folder: Path, tmp_path: Path) -> None:
+    MAKERS[kind](tmp_path / "model")
+    options = Sentences(
+        folder=str(folder), model=str(tmp_path / "model"), max_length=4, min_length=4, prompt="a photo of"
+    )
+    captioner = SentenceCaptioner(options, lambda text: None)
+    (told,) = captioner.look([captioner.prepare(folder / "a.png")])
+    assert told.strip().startswith("a photo of ") and len(told.split()) == 3 + 4
+
+
+def test_ways_of_writing_reach_the_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_git(tmp_path / "model")
+    heard: dict[str, Any] = {}
+
+    def told(kind: type[Sentences] = Git, **options: Any) -> str:
+        made = kind(folder=str(folder), model=str(tmp_path / "model"), max_length=8, min_length=8, **options)
+        captioner = SentenceCaptioner(made, lambda text: None)
+        generate = captioner.model.generate
+
+        def listen(**how: Any) -> Any:
+            heard.clear()
+            heard.update({name: value for name, value in how.items() if isinstance(value, int | float)})
+            return generate(**how)
+
+        monkeypatch.setattr(captioner.model, "generate", listen)
+        return captioner.look([captioner.prepare(folder / "a.png")])[0]
+
+    plain = told()
+    assert heard == {"num_beams": 1, "repetition_penalty": 1.0, "do_sample": False, **dict.fromkeys(LENGTHS, 8)}
+    assert told(beam_search=False, top_p=1e-6) == plain  # only the likeliest word may be drawn
+    assert (heard["do_sample"], heard["top_p"], heard["num_beams"]) == (True, 1e-6, 1)
+    assert told(beam_search=False, top_p=1.0, temperature=1e-4) == plain and heard["temperature"] == 1e-4
+    words = told(repetition_penalty=5.0).split()
+    assert len(set(words)) > len(set(plain.split()))
+    told(num_beams=3, length_penalty=-2.0)
+    assert (heard["num_beams"], heard["length_penalty"]) == (3, -2.0)
+    told(Blip2)
+    assert (heard["num_beams"], heard["repetition_penalty"]) == (16, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"top_p": 0.5}, "top_p counts for nothing with beam_search: turn it off"),
+        ({"temperature": 0.7}, "temperature counts for nothing with beam_search"),
+        ({"beam_search": False, "num_beams": 4}, "num_beams counts for nothing without beam_search: turn it on"),
+        ({"length_penalty": 2.0}, "set num_beams to 2 or more"),
+        ({"min_length": 9, "max_length": 8}, "min_length 9 is more than max_length 8"),
+    ],
+)
+def test_options_that_would_change_nothing_are_told(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Sentences(folder="x", **options)
+    assert not Blip2(folder="x", beam_search=False, top_p=0.5).beam_search  # its 16 beams are a default, no wish
+
+
+def test_tabs_of_the_kohya_gui_begin_with_its_values() -> None:
+    blip, blip2, git = (kind(folder="x") for kind in (Sentences, Blip2, Git))
+    assert (blip.num_beams, blip.top_p, blip.max_length, blip.min_length) == (1, 0.9, 75, 5)
+    assert (blip2.num_beams, blip2.repetition_penalty, blip2.length_penalty) == (16, 1.5, 1.0)
+    assert (blip2.min_length, blip2.max_length, blip2.temperature, blip2.top_p) == (20, 40, 1.0, 0.9)
+    assert (git.max_length, git.batch, git.workers, git.model) == (75, 1, 2, "microsoft/git-large-textcaps")
+    titles = {name: field["title"] for name, field in Blip2.model_json_schema()["properties"].items()}
+    assert {"Min new tokens", "Max new tokens", "Number of beams", "Length Penalty", "Repeat Penalty"} < {
+        *titles.values()
+    }
+    assert all(field.description for kind in (Sentences, Blip2, Git) for field in kind.model_fields.values())
 
 
 def test_what_is_no_such_model_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +137,7 @@ def test_what_is_no_such_model_is_told(folder: Path, tmp_path: Path, monkeypatch
     def needs_more(name: str, **more: object) -> None:
         raise ImportError("it requires torchvision")
 
+    draw_blip(tmp_path)
     monkeypatch.setattr("transformers.AutoProcessor.from_pretrained", needs_more)
     with pytest.raises(InputError, match=r"torchvision.*pip install"):
         SentenceCaptioner(options)
@@ -182,6 +148,14 @@ def test_a_sentence_becomes_one_line() -> None:
     assert with_sentence(options, " A woman.\n\nShe smiles. ", "red") == "zk9, red, A woman. She smiles. film grain"
     again = "zk9, red, A woman. film grain"
     assert with_sentence(options, "A woman.", again) == again
+    assert with_sentence(options, "She smiles", "zk9, A woman.") == "zk9, A woman. She smiles film grain"
+
+
+def test_a_sentence_before_the_tags() -> None:
+    options = Sentences(folder="x", prefix="zk9,", existing="prepend")
+    first = with_sentence(options, "A woman.", "red, hat")
+    assert first == "zk9, A woman. red, hat" == with_sentence(options, "A woman.", first)
+    assert with_sentence(options, "She smiles", first) == "zk9, She smiles, A woman. red, hat"
 
 
 def test_a_model_that_writes_nothing_spoils_no_caption() -> None:
@@ -189,7 +163,7 @@ def test_a_model_that_writes_nothing_spoils_no_caption() -> None:
         with_sentence(Sentences(folder="x", prefix="zk9"), " \n", "red")
 
 
-class Server(BaseHTTPRequestHandler):
+class Server(Quiet):
     """Answers as OpenAI's servers do."""
 
     asked: ClassVar[list[dict[str, Any]]]
@@ -206,9 +180,6 @@ class Server(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *words: object) -> None:
-        """Nothing."""
-
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -216,13 +187,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     Server.asked, Server.keys, Server.status = [], [], 200
     Server.answer = {"choices": [{"message": {"content": "A red wall.\n"}}]}
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{made.server_port}/v1"
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with serving(Server) as address:
+        yield f"{address}/v1"
 
 
 def ask(folder: Path, server: str, *flags: str) -> int:
@@ -279,7 +245,7 @@ def test_a_server_that_fails_is_told(
 
 def test_nothing_is_sent_without_an_address(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["caption", str(folder), "--captioner", "endpoint"]) == 2
-    assert "--url: Field required" in capsys.readouterr().err
+    assert "url: Field required" in capsys.readouterr().err
     assert ask(folder, "http://127.0.0.1:9/v1") == 2
     assert "cannot be reached" in capsys.readouterr().err
     assert ask(folder, "http://127.0.0.1:9/v1", "--key-variable", "NO_SUCH_VARIABLE") == 2

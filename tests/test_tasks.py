@@ -23,7 +23,7 @@ from webui import api, machine, process, tasks
 from webui.fields import fields_of
 from webui.jobs import Conflict, Jobs
 from webui.settings import Settings
-from webui.toolform import LAYOUT, WHEN, form_of, options_of
+from webui.toolform import BUTTONS, LAYOUT, WHEN, form_of, options_of
 
 Tree = dict[str, Any]
 
@@ -62,7 +62,7 @@ def ended(jobs: Jobs, run: str) -> Tree:
 @pytest.mark.parametrize("name", JOBS)
 def test_each_option_stands_in_the_form_once(name: str) -> None:
     placed = [option for group in LAYOUT[name].values() for option in group]
-    assert sorted(placed) == sorted(fields_of(JOBS[name].options))
+    assert sorted([*placed, *BUTTONS.get(name, ())]) == sorted(fields_of(JOBS[name].options))
     for option, (other, values) in WHEN.get(name, {}).items():
         known = fields_of(JOBS[name].options)
         assert option in known and (
@@ -148,6 +148,14 @@ def test_a_tool_that_fails_says_why(client: TestClient, jobs: Jobs, pictures: Pa
     run = jobs.do("images.resize", {"folder": str(tmp_path / "pictures" / "empty" / "gone")})
     assert ended(jobs, run)["state"] == "error"
     assert "gone" in client.get(f"/api/runs/{run}").json()["error"]["text"]
+
+
+def test_models_are_listed_and_one_that_is_not_known_is_refused(client: TestClient, jobs: Jobs) -> None:
+    told = client.get("/api/models").json()
+    assert {"yunet", "u2net"} <= {model["name"] for model in told["models"]} and told["folder"].endswith("models")
+    run = client.post("/api/tools/models.get", json={"options": {"names": ["yunett"]}}).json()["id"]
+    assert ended(jobs, run)["state"] == "error"
+    assert "yunet" in client.get(f"/api/runs/{run}").json()["error"]["text"]
 
 
 # In the queue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,12 +13,15 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from tests.serving import Quiet, serving
 from tests.taggers import COLOURS, RATINGS, SIDE, TAGS, draw_json_tagger, draw_tagger
 from trainer.captioners import models, prepare
-from trainer.captioners.models import Remote
+from trainer.captioners.command import run_captions
 from trainer.captioners.options import TAGGERS, Wd14
 from trainer.captioners.tags import read_vocabulary, replacements, spaced
 from trainer.captioners.wd14 import Wd14Captioner
+from trainer.data.pictures import open_picture
+from trainer.downloads import Remote, Stopped
 from trainer.errors import InputError
 
 RED, BLUE, DARK = (255, 0, 0), (0, 0, 255), (0, 0, 0)
@@ -83,6 +85,27 @@ def test_pictures_are_made_ready_to_the_pixel_as_published(mode: str, size: tupl
     made = ready.prepare(tmp_path / "a.png")[448]
     assert made.dtype == np.float32 and made.shape == (448, 448, 3)
     np.testing.assert_array_equal(made, the_long_way(image, 448))
+
+
+def test_fast_decoding_shrinks_large_jpegs_and_nothing_else(tagger: Path, tmp_path: Path) -> None:
+    rows, columns = np.mgrid[0 : 16 * SIDE, 0 : 12 * SIDE]
+    image = Image.fromarray(np.stack([rows % 256, columns % 256, (rows + columns) // 9 % 256], -1).astype(np.uint8))
+    soft = image.resize((3 * SIDE, 4 * SIDE), Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned
+    soft.save(tmp_path / "a.jpg", quality=95, exif=exif)
+    soft.save(tmp_path / "a.png", exif=exif)
+    soft.resize((SIDE, SIDE)).save(tmp_path / "small.jpg")
+    exact, fast = (
+        Wd14Captioner(Wd14(folder=str(tmp_path), model=(str(tagger),), fast_decoding=fast), quiet)
+        for fast in (False, True)
+    )
+    for name, apart in (("a.jpg", True), ("a.png", False), ("small.jpg", False)):
+        one, other = (captioner.prepare(tmp_path / name)[SIDE] for captioner in (exact, fast))
+        assert np.array_equal(one, other) != apart
+        assert np.abs(one - other).mean() < 2
+    assert open_picture(tmp_path / "a.jpg", "#ffffff", SIDE).image.size == (2 * SIDE, SIDE * 3 // 2)
+    assert exact.by != fast.by
 
 
 def test_memory_stays_flat_however_many_pictures_there_are() -> None:
@@ -278,25 +301,19 @@ def test_the_device_is_said(tagger: Path, tmp_path: Path, monkeypatch: pytest.Mo
         )
 
 
-class Hub(BaseHTTPRequestHandler):
-    """Serves files as the hub does: whole, or from a byte on; breaks off once if told so."""
+class Hub(Quiet):
+    """Serves files as the hub does."""
 
     files: ClassVar[dict[str, bytes]]
     asked: ClassVar[list[str]]
-    breaks_after: int | None = None
 
     def do_GET(self) -> None:
         content = self.files[self.path]
-        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
-        self.asked.append(f"{self.path} {start}")
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        stop, Hub.breaks_after = Hub.breaks_after or len(content), None
-        self.wfile.write(content[start:stop])
-
-    def log_message(self, *words: object) -> None:
-        """Nothing."""
+        self.wfile.write(content)
 
 
 @pytest.fixture
@@ -305,24 +322,19 @@ def hub(tagger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("LIKENESS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     Hub.files = {f"/{file.name}": file.read_bytes() for file in tagger.iterdir()}
-    Hub.asked, Hub.breaks_after = [], None
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+    Hub.asked = []
+    with serving(Hub) as address:
 
-    def look_up(name: str, file: str) -> Remote:
-        content = Hub.files[f"/{file}"]
-        return Remote(f"http://127.0.0.1:{server.server_port}/{file}", len(content), _digest(content), {})
+        def look_up(name: str, file: str) -> Remote:
+            content = Hub.files[f"/{file}"]
+            return Remote(f"{address}/{file}", len(content), _digest(content))
 
-    monkeypatch.setattr(models, "look_up", look_up)
-    yield Hub
-    server.shutdown()
-    thread.join()
-    server.server_close()
+        monkeypatch.setattr(models, "look_up", look_up)
+        yield Hub
 
 
 def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def test_a_tagger_is_fetched_once_and_again_when_asked(hub: type[Hub], tmp_path: Path) -> None:
@@ -333,34 +345,15 @@ def test_a_tagger_is_fetched_once_and_again_when_asked(hub: type[Hub], tmp_path:
     assert {file.name: file.read_bytes() for file in place.iterdir()} == {n[1:]: c for n, c in hub.files.items()}
     assert [line.split(" of")[0] for line in heard[:2]] == ["Fetching selected_tags.csv", "Fetching model.onnx"]
     Wd14Captioner(options.model_copy(update={"download": False}), quiet)
-    assert hub.asked == ["/selected_tags.csv 0", "/model.onnx 0"]
+    assert hub.asked == ["/selected_tags.csv", "/model.onnx"]
     Wd14Captioner(options.model_copy(update={"force_download": True}), quiet)
     assert len(hub.asked) == 4
-
-
-def test_a_download_that_broke_off_goes_on(hub: type[Hub], tmp_path: Path) -> None:
-    hub.files["/model.onnx"] += bytes(3_000_000)
-    target = tmp_path / "model.onnx"
-    remote = models.look_up("a/b", "model.onnx")
-    hub.breaks_after = 1_500_000
-    with pytest.raises(InputError, match="broke off"):
-        models.fetch(remote, target, False, "put it there")
-    assert not target.exists()
-    models.fetch(remote, target, False, "put it there")
-    start = int(hub.asked[1].split()[1])
-    assert 0 < start <= 1_500_000 and target.read_bytes() == hub.files["/model.onnx"]
-    assert list(tmp_path.glob("*.part")) == []
-
-
-def test_a_download_of_wrong_content_is_refused_and_tried_anew(hub: type[Hub], tmp_path: Path) -> None:
-    remote = models.look_up("a/b", "model.onnx")
-    good = hub.files["/model.onnx"]
-    hub.files["/model.onnx"] = good[::-1]
-    with pytest.raises(InputError, match="another checksum"):
-        models.fetch(remote, tmp_path / "model.onnx", False, "put it there")
-    hub.files["/model.onnx"] = good
-    models.fetch(remote, tmp_path / "model.onnx", False, "put it there")
-    assert (tmp_path / "model.onnx").read_bytes() == good
+    again = options.model_copy(update={"force_download": True})
+    with pytest.raises(Stopped):
+        Wd14Captioner(again, quiet, lambda: True)
+    Image.new("RGB", (SIDE, SIDE), RED).save(tmp_path / "a.png")
+    report = run_captions(again, should_stop=lambda: True, say=quiet)
+    assert report.stopped and "run it again" in report.summary() and not (tmp_path / "a.txt").exists()
 
 
 def test_without_a_network_it_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

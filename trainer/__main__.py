@@ -1,4 +1,4 @@
-"""The command line of the engine: `python -m trainer train CONFIG`, `python -m trainer config CONFIG`."""
+"""The command line of the engine: `python -m trainer train CONFIG`, and its other words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from trainer import configio, downloads, places
 from trainer.captioners import command as captions
 from trainer.errors import InputError
+from trainer.folders import command as folders
 from trainer.images import command as images
 from trainer.terminal import quiet
 
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     job.set_defaults(do=run_job)
     captions.add(words)
     images.add(words)
+    folders.add(words)
     downloads.add(words)
     return top
 

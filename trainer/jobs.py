@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from trainer.captioners.options import Basic, Blip2, Endpoint, Git, Sentences, Wd14
 from trainer.config.parts import Part
 from trainer.doctor.options import Doctor
+from trainer.downloads import Downloads
 from trainer.durable import read_json, write_json
 from trainer.errors import InputError
 from trainer.folders.options import Dedupe, Group, Import
@@ -75,6 +76,7 @@ JOBS: Mapping[str, Job] = {
     "folders.dedupe": Job("Find duplicates", Dedupe, FOLDERS),
     "folders.import": Job("Import pictures", Import, FOLDERS),
     "folders.group": Job("Group images", Group, FOLDERS),
+    "models.get": Job("Fetching models", Downloads, "trainer.downloads:get_models"),
 }
 
 
@@ -97,12 +99,8 @@ def run(folder: RunFolder) -> int:
             options = validate(job.options, told.get("options"))
             folder.event("start", job=told["job"])
             with Wish().heard() as wish:
-
-                def should_stop() -> bool:
-                    wish.patient = True  # before it is asked for the first time there is nothing to finish
-                    return wish.stop or folder.take_command() == "stop"
-
-                report = job.run(options, Progress(folder).tell, should_stop)
+                tell = Progress(folder).tell
+                report = job.run(options, tell, lambda: wish.asked() or folder.take_command() == "stop")
             write_json(folder.path / REPORT, report.to_json())
             folder.event("stopped" if report.stopped else "done", summary=report.summary())
             return 0

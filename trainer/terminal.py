@@ -74,6 +74,11 @@ class Wish:
         self.stop = False
         self.patient = False
 
+    def asked(self) -> bool:
+        """Whether someone did. From the first call on there is something to finish, and a signal only asks."""
+        self.patient = True
+        return self.stop
+
     @contextlib.contextmanager
     def heard(self) -> Iterator[Wish]:
         """Listens while inside."""

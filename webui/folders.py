@@ -21,6 +21,8 @@ from webui.routing import Tree, route, text
 from webui.settings import Settings
 from webui.uploads import whole
 
+REPEATS = {"repeats": 10, "reg_repeats": 1}
+
 
 def routes(settings: Settings) -> list[Route]:
     """`/api/folders` and what its tools do at once; what takes long is a job (trainer.jobs)."""
@@ -54,21 +56,21 @@ def routes(settings: Settings) -> list[Route]:
 
 
 def prepare(wish: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Builds `img/<repeats>_<trigger> <class>`, `reg/1_<class>` (when there is `reg`), `log` and `model`.
+    """Builds `img/<repeats>_<trigger> <class>`, `reg/<reg_repeats>_<class>` (with `reg`), `log` and `model`.
 
-    `wish`: trigger, class, repeats, images, reg, destination. Gives `images`, `reg`, `output` and `logging` for the
-    config, and how many pictures were `copied`.
+    `wish`: trigger, class, repeats, images, reg, reg_repeats, destination. Gives `images`, `reg`, `output` and
+    `logging` for the config, and how many pictures were `copied`.
     """
-    texts = {name: str(wish.get(name) or "").strip() for name in ("trigger", "class", "images", "reg", "destination")}
-    repeats = whole("repeats", wish.get("repeats", 10), 1, MOST_REPEATS)
+    texts = {name: str(wish.get(name) or "").strip() for name in ("trigger", "images", "reg", "destination")}
+    texts["class_word"] = str(wish.get("class") or "").strip()
+    often = {name: whole(name, wish.get(name, usual), 1, MOST_REPEATS) for name, usual in REPEATS.items()}
     for name in ("images", "reg", "destination"):
         if texts[name]:
             texts[name] = str(inside(texts[name], settings.roots, name))
     for name in ("images", "reg"):
         for file in preparing.listed(name, texts[name]) if texts[name] else ():
             inside(str(file), settings.roots, name)  # a link must not bring in a file from elsewhere
-    class_word = texts.pop("class")
-    return preparing.run(Prepare(**texts, class_word=class_word, repeats=repeats)).found
+    return preparing.run(validate(Prepare, {**texts, **often})).found
 
 
 def _list(body: Tree, name: str) -> list[Any]:

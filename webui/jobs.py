@@ -87,11 +87,11 @@ class Jobs:
         Conflict while the same tool works on the same folder.
         """
         config = config_of(name, options, self.settings)
-        folder = config["options"]["folder"]
+        folder = config["options"].get("folder")
         with self.queue.change() as waiting:
             for line in self.tasks():
                 if line["job"] == name and line["about"]["folder"] == folder and line["state"] in ("queued", "running"):
-                    raise Conflict(f"folder: {line['name']} is at work on {folder} already; wait for it, or stop it")
+                    raise Conflict(f"folder: {line['name']} is at work on {folder or 'it'} already; wait, or stop it")
             run = RunFolder.make(self.runs.root, title_of(config), config).path.name
             waiting.add(run)
         self.advance()

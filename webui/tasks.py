@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.routing import Route
 
+from trainer import downloads
 from trainer.config.parts import IsPath
 from trainer.errors import InputError
 from trainer.jobs import job_of
@@ -44,7 +45,8 @@ def config_of(name: str, options: Mapping[str, Any], settings: Settings) -> dict
 
 def title_of(config: Mapping[str, Any]) -> str:
     """What the run folder of a job is called: `caption.wd14-10_zk9 woman`, safe on any disk."""
-    return f"{config['job']}-{UNSAFE.sub('_', Path(config['options']['folder']).name)[:60]}"
+    words = [config["job"], Path(config["options"].get("folder", "")).name]
+    return "-".join(UNSAFE.sub("_", word)[:60] for word in words if word)
 
 
 def routes(settings: Settings, jobs: Jobs) -> list[Route]:
@@ -72,7 +74,12 @@ def routes(settings: Settings, jobs: Jobs) -> list[Route]:
         undo = load(folder, text(body, "snapshot")).restore()
         return {"files": len(undo.files), "snapshot": undo.id}
 
+    def models(request: Request, body: Tree) -> Tree:
+        """-> {"models": those that can be fetched, "folder": where they lie}."""
+        return {"models": downloads.listing(), "folder": str(downloads.models_folder())}
+
     return [
+        route("/api/models", GET=models),
         route("/api/tools", GET=lambda request, body: jobs.tasks()),
         route("/api/tools/{job}", GET=form, POST=start),
         route("/api/snapshot", POST=restore),

@@ -76,15 +76,18 @@ LAYOUT: dict[str, Groups] = {
         "": ("folder", "purpose", "resolution", "trigger", "caption_extension"),
         "More": ("steps", "max_tokens", "buckets", *BUCKETS[1:-1], "detector"),
     },
-    "folders.dedupe": {"": ("folder", "others", "near", "apply", "undo")},
+    "folders.dedupe": {"": ("folder", "others", "near")},
     "folders.import": {"": ("folder", "source")},
     "folders.group": {
         "": ("folder", "out", "group_size", "subfolders", "no_copy", "pad", "colour"),
         "More": ("caption", "caption_extension", "format", "quality"),
     },
+    "models.get": {"": ("names",)},
 }
 """Each tool's options: those that are always seen under "", the others under what they are about."""
 
+BUTTONS = {"folders.dedupe": ("apply", "undo")}
+"""Options that are buttons beside a tool's report."""
 BEAMS: Conditions = {
     **dict.fromkeys(("num_beams", "length_penalty"), ("beam_search", (True,))),
     **dict.fromkeys(("top_p", "temperature"), ("beam_search", (False,))),
@@ -115,13 +118,15 @@ START = {
     "images.crop": "Crop images",
     "images.background": "Change backgrounds",
     "images.report": "Look at the pictures",
-    "folders": "Start",
+    "folders.dedupe": "Look for duplicates",
+    "folders.import": "Import pictures",
+    "models": "Download",
     "folders.group": "Group images",
 }
 OFFERS: dict[str, dict[str, tuple[str, ...]]] = {"caption.wd14": {"model": TAGGERS}}
 """What is offered where anything may be written."""
 FOLDERS = ("folder", "out", "others")
-ENDINGS = {"detector": (".onnx",), "model": (".onnx",), "boxes": (".json",), "source": (".zip",)}
+ENDINGS = {"detector": (".onnx",), "model": (".onnx",), "boxes": (".json",)}
 COLOURS = ("background", "colour")
 LONG = ("prompt",)
 

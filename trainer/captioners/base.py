@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.data.folders import ENDINGS, UNREAD, Problem, read_caption
 from trainer.data.pictures import PictureError, plain
 from trainer.errors import InputError
 
 if TYPE_CHECKING:
-    from trainer.captioners.options import Endpoint, Sentences
+    from trainer.captioners.options import Endpoint, Existing, Sentences
 
 Say = Callable[[str], None]
+ENDS = (".", "!", "?")
+"""After these no comma stands between two parts of a caption."""
 
 
 class Captioner(Protocol):
@@ -27,8 +29,8 @@ class Captioner(Protocol):
     """All that decides what is written, in one text: with the same, the same picture gets the same caption."""
     batch: int
     """How many pictures `look` takes at once."""
-    existing: Literal["overwrite", "append", "skip"]
-    """What becomes of a caption that is there; append reads it."""
+    existing: Existing
+    """What becomes of a caption that is there; append and prepend read it."""
     separator: str
     """What stands between two tags, for the count of them."""
 
@@ -140,16 +142,18 @@ def caption_of(picture: Path, ending: str) -> Path:
 
 
 def with_sentence(options: Sentences | Endpoint, sentence: str, before: str | None) -> str:
-    """A caption of one line: prefix, what was there if it stays, the sentence, postfix; none of them twice.
+    """A caption of one line: prefix, the sentence behind or before what was there if that stays, postfix; none twice.
 
     Raises PictureError for a sentence without words, so that no caption is lost to it.
     """
     text = " ".join(sentence.split())
     if not text:
         raise PictureError("the model wrote nothing about it")
-    if options.existing == "append" and before:
-        text = before if text in before else f"{before}, {text}"
     first, last = options.prefix.strip(), options.postfix.strip()
+    if options.existing in ("append", "prepend") and before:
+        old = before if options.existing == "append" else before.removeprefix(first).strip()
+        front, back = (old, text) if options.existing == "append" else (text, old)
+        text = before if text in before else f"{front}{' ' if front[-1:] in ENDS else ', '}{back}"
     text = text if not first or text.startswith(first) else f"{first} {text}"
     return text if not last or text.endswith(last) else f"{text} {last}"
 

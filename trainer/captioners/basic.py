@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from trainer.captioners.options import Basic
+from trainer.captioners.options import Basic, Existing
 
 
 class BasicCaptioner:
@@ -19,7 +18,7 @@ class BasicCaptioner:
     def __init__(self, options: Basic) -> None:
         self.options = options
         self.by = options.model_dump_json(exclude={"folder", "recursive", "workers", "overwrite"})
-        self.existing: Literal["overwrite", "append", "skip"] = "append" if options.overwrite else "skip"
+        self.existing: Existing = "append" if options.overwrite else "skip"
 
     def prepare(self, picture: Path) -> None:
         """Nothing: a picture need not even open to get these words."""

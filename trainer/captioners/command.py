@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.captioners.options import Basic, Captioning, Endpoint, Sentences, Wd14
+from trainer.captioners.options import Basic, Blip2, Captioning, Endpoint, Git, Sentences, Wd14
 from trainer.errors import InputError
 from trainer.flags import add_flags, read_flags
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainer.captioners.base import Report, Say
 
 KINDS: dict[str, type[Wd14] | type[Basic] | type[Sentences] | type[Endpoint]] = {
-    **{"wd14": Wd14, "basic": Basic, "sentences": Sentences, "endpoint": Endpoint}
+    **{"wd14": Wd14, "basic": Basic, "sentences": Sentences, "blip2": Blip2, "git": Git, "endpoint": Endpoint}
 }
 MOST_TAGS = 40
 
@@ -38,12 +38,7 @@ def run_caption(given: argparse.Namespace) -> int:
 
     options = read_flags(given, KINDS[given.captioner])
     with Wish().heard() as wish:
-
-        def should_stop() -> bool:
-            wish.patient = True  # before the first picture there is nothing to finish
-            return wish.stop
-
-        report = run_captions(options, should_stop=should_stop)
+        report = run_captions(options, should_stop=wish.asked)
     for problem in report.problems:
         say(str(problem))
     if given.json:

@@ -17,7 +17,7 @@ from trainer.captioners.options import Endpoint
 from trainer.data.pictures import open_picture, plain
 from trainer.errors import InputError
 
-WITHOUT_EFFECT = {"folder", "recursive", "workers", "batch", "key_variable", "timeout", "existing"}
+WITHOUT_EFFECT = {"folder", "recursive", "workers", "batch", "key_variable", "timeout"}
 Asked = tuple[str, str]
 """The prompt, and the picture as a data URL."""
 

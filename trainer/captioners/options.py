@@ -60,7 +60,24 @@ Workers = Annotated[
     Kohya("max_data_loader_n_workers", "Max dataloader workers"),
 ]
 
-Existing = Literal["overwrite", "append", "skip"]
+Existing = Literal["overwrite", "append", "prepend", "skip"]
+Stays = Annotated[
+    Existing,
+    Field(
+        title="Existing captions",
+        description="What becomes of a caption that is there: overwritten, kept with what is new behind it (append) or "
+        "before it (prepend), or left alone. Tags and a sentence in one caption: write the one, then append or prepend "
+        "the other.",
+    ),
+]
+Hub = Annotated[
+    str, Field(min_length=1, description="A folder with the model as transformers writes it, or its name on the hub.")
+]
+Beams = Annotated[
+    int, Field(ge=1, le=32, description="Sentences that are followed side by side while searching for the likeliest.")
+]
+Longest = Annotated[int, Field(ge=1, le=2048, description="Tokens of a caption at most; models that chat want 300.")]
+Shortest = Annotated[int, Field(ge=0, le=2048, description="Tokens of a caption at least.")]
 Prompt = Annotated[
     str,
     Field(title="Prompt", description="What the model is asked; `{tags}` becomes the caption that is there."),
@@ -96,8 +113,7 @@ class Wd14(Part):
     """Put before every caption, for instance the trigger word; a tag that stands here is not written a second time."""
     postfix: Annotated[str, Kohya("caption_postfix", "Postfix to add to WD14 caption")] = ""
     """Put after every caption."""
-    existing: Annotated[Existing, Kohya("append_tags", "Existing captions", "Append TAGs")] = "overwrite"
-    """What becomes of a caption that is there: overwritten, kept with new tags behind it, or left alone."""
+    existing: Annotated[Stays, Kohya("append_tags", "Existing captions", "Append TAGs")] = "overwrite"
     rating_tags: Annotated[
         Literal["none", "first", "last"], Kohya("use_rating_tags", "Use rating tags", "Use rating tags as last tag")
     ] = "none"
@@ -121,6 +137,9 @@ class Wd14(Part):
     """Probability from which a character's tag is written."""
     rating_threshold: Probability = 0.35
     """Probability from which the likeliest rating is written."""
+    fast_decoding: Annotated[bool, Field(title="Fast decoding of large JPEGs")] = False
+    """Decode JPEGs at a half, a quarter or an eighth of their size, as far as the model's own size allows: several
+    times as fast, and probabilities differ a little from those of the published recipe."""
     batch: Annotated[int, Field(ge=1, le=256), Kohya("batch_size", "Batch size")] = 8
     """Pictures that the model looks at together: the captions are the same, a GPU is faster with more."""
     workers: Workers = 2
@@ -156,35 +175,75 @@ class Basic(Part):
 
 
 class Sentences(Part):
-    """Sentences by a model on this machine: BLIP, Florence-2, LLaVA, JoyCaption and their like."""
+    """Sentences by a model on this machine: BLIP, Florence-2, Qwen-VL, LLaVA, JoyCaption and their like."""
 
     folder: Pictures
-    model: Annotated[str, Field(min_length=1)] = "Salesforce/blip-image-captioning-large"
-    """A folder with the model as transformers writes it, or its name on the Hugging Face hub."""
+    model: Hub = "Salesforce/blip-image-captioning-large"
     download: Annotated[bool, Field(title="Download missing models")] = True
     """Fetch a model that is not on this machine from the Hugging Face hub."""
     prompt: Prompt = ""
     caption_extension: Extension = ".txt"
     recursive: Recursive = False
-    existing: Annotated[Existing, Field(title="Existing captions")] = "overwrite"
-    """What becomes of a caption that is there: overwritten, kept with the sentence behind it, or left alone."""
-    prefix: Annotated[str, Kohya("prefix", "Prefix to add to BLIP caption")] = ""
+    existing: Stays = "overwrite"
+    prefix: Annotated[str, Kohya("prefix", "Prefix to add to caption", "Prefix to add to BLIP caption")] = ""
     """Put before every caption, for instance the trigger word."""
-    postfix: Annotated[str, Kohya("postfix", "Postfix to add to BLIP caption")] = ""
+    postfix: Annotated[str, Kohya("postfix", "Postfix to add to caption", "Postfix to add to BLIP caption")] = ""
     """Put after every caption."""
     batch: Annotated[int, Field(ge=1, le=256), Kohya("batch_size", "Batch size")] = 1
     """Pictures that the model looks at together."""
     beam_search: Annotated[bool, Kohya("beam_search", "Use beam search")] = True
-    """Take the likeliest sentence; off draws one by chance, within top_p."""
-    num_beams: Annotated[int, Field(ge=1, le=32), Kohya("num_beams", "Number of beams")] = 1
-    """Sentences that are followed side by side while searching."""
+    """Take the likeliest sentence; off draws one by chance, within top_p (nucleus sampling)."""
+    num_beams: Annotated[Beams, Kohya("num_beams", "Number of beams")] = 1
+    length_penalty: Annotated[float, Field(ge=-5, le=5), Kohya("length_penalty", "Length Penalty")] = 1.0
+    """With several beams: above 0 favours long sentences, below 0 short ones."""
+    repetition_penalty: Annotated[float, Field(ge=1, le=5), Kohya("repetition_penalty", "Repeat Penalty")] = 1.0
+    """Above 1, words that were written are less likely to come again."""
+    temperature: Annotated[float, Field(gt=0, le=2), Kohya("temperature", "Temperature")] = 1.0
+    """Without beam search: below 1 keeps to likely words, above 1 is bolder."""
     top_p: Annotated[float, Field(gt=0, le=1), Kohya("top_p", "Top p")] = 0.9
     """How much of the likely words may be drawn from, without beam search."""
-    max_length: Annotated[int, Field(ge=1, le=2048), Kohya("max_length", "Max length")] = 75
-    """Tokens of a caption at most; chatty models want 300."""
-    min_length: Annotated[int, Field(ge=0, le=2048), Kohya("min_length", "Min length")] = 5
-    """Tokens of a caption at least."""
+    max_length: Annotated[Longest, Kohya("max_length", "Max length")] = 75
+    min_length: Annotated[Shortest, Kohya("min_length", "Min length")] = 5
     workers: Workers = 2
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        """An option that would change nothing is told, not passed over."""
+        idle = ("temperature", "top_p") if self.beam_search else ("num_beams", "length_penalty")
+        changed = [name for name in idle if getattr(self, name) != type(self).model_fields[name].default]
+        if changed:
+            remedy = "turn it off" if self.beam_search else "turn it on"
+            state = "with" if self.beam_search else "without"
+            raise ValueError(
+                f"{changed[0]} counts for nothing {state} beam_search: {remedy}, or leave {changed[0]} out"
+            )
+        if self.length_penalty != 1 and self.num_beams == 1:
+            raise ValueError("length_penalty weighs several beams: set num_beams to 2 or more, or leave it out")
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is more than max_length {self.max_length}: lower it")
+        return self
+
+
+class Blip2(Sentences):
+    """Sentences by BLIP-2, with what its tab of the Kohya GUI begins with."""
+
+    model: Hub = "Salesforce/blip2-opt-2.7b"
+    num_beams: Annotated[Beams, Kohya("num_beams", "Number of beams")] = 16
+    repetition_penalty: Annotated[float, Field(ge=1, le=5), Kohya("rep_penalty", "Repeat Penalty")] = 1.5
+    """Above 1, words that were written are less likely to come again."""
+    max_length: Annotated[Longest, Kohya("max_new_tokens", "Max new tokens")] = 40
+    min_length: Annotated[Shortest, Kohya("min_new_tokens", "Min new tokens")] = 20
+
+
+class Git(Sentences):
+    """Sentences by GIT, with what its tab of the Kohya GUI begins with."""
+
+    model: Annotated[Hub, Kohya("model_id", "Model")] = "microsoft/git-large-textcaps"
+    prefix: Annotated[str, Kohya("prefix", "Prefix to add to GIT caption")] = ""
+    """Put before every caption, for instance the trigger word."""
+    postfix: Annotated[str, Kohya("postfix", "Postfix to add to GIT caption")] = ""
+    """Put after every caption."""
+    min_length: Annotated[Shortest, Kohya("min_length", "Min length")] = 0
 
 
 class Endpoint(Part):
@@ -202,8 +261,7 @@ class Endpoint(Part):
     """Pictures are sent with at most this many pixels on their longer side."""
     caption_extension: Extension = ".txt"
     recursive: Recursive = False
-    existing: Annotated[Existing, Field(title="Existing captions")] = "overwrite"
-    """What becomes of a caption that is there: overwritten, kept with the sentence behind it, or left alone."""
+    existing: Stays = "overwrite"
     prefix: str = ""
     """Put before every caption, for instance the trigger word."""
     postfix: str = ""

@@ -117,7 +117,7 @@ class _Work:
         for (picture, _), seen in zip(batch, looking.result(), strict=True):
             path = caption_of(picture, self.ending)
             try:
-                reads = self.captioner.existing == "append" and path.exists()
+                reads = self.captioner.existing in ("append", "prepend") and path.exists()
                 before = read_caption(path, wildcards=True)[0] if reads else None
                 text = self.captioner.caption(seen, before)
             except PictureError as error:

@@ -1,6 +1,5 @@
-"""Sentences by models of transformers that read a picture and write text: BLIP, Florence-2, LLaVA, JoyCaption.
-
-Qwen-VL is one too, where torchvision is installed: its processor does not load without it.
+"""Sentences by models of transformers that read a picture and write text: BLIP, BLIP-2, GIT, Florence-2, Qwen-VL,
+LLaVA, JoyCaption.
 
 Only classes that transformers brings are used, and only safetensors are read: nothing of a model's folder is run.
 """
@@ -19,8 +18,8 @@ from trainer.captioners.options import Sentences
 from trainer.data.pictures import open_picture, plain
 from trainer.errors import InputError
 
-WITHOUT_EFFECT = {"folder", "recursive", "workers", "batch", "download", "existing"}
-PROMPTS = {"florence2": "<MORE_DETAILED_CAPTION>", "blip": ""}
+WITHOUT_EFFECT = {"folder", "recursive", "workers", "batch", "download"}
+PROMPTS = {"florence2": "<MORE_DETAILED_CAPTION>", "blip": "", "blip-2": "", "git": ""}
 CHAT = "Describe this picture in one or two plain sentences."
 """What models are asked when no prompt is given: Florence-2 by its word for it, those that chat by a sentence."""
 
@@ -33,7 +32,7 @@ class SentenceCaptioner:
 
     def __init__(self, options: Sentences, say: Say = print) -> None:
         import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoModelForImageTextToText
 
         self.options, self.batch, self.existing = options, options.batch, options.existing
         self.by = options.model_dump_json(exclude=WITHOUT_EFFECT)
@@ -41,7 +40,7 @@ class SentenceCaptioner:
         self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
         local = {"local_files_only": not options.download}
         try:
-            self.processor: Any = AutoProcessor.from_pretrained(options.model, **local)
+            self.processor: Any = open_processor(options.model, local)
             self.model: Any = AutoModelForImageTextToText.from_pretrained(
                 options.model, dtype=self.dtype, use_safetensors=True, **local
             )
@@ -69,6 +68,8 @@ class SentenceCaptioner:
             content = [{"type": "image"}, {"type": "text", "text": prompt}]
             talk = [{"role": "user", "content": content}]
             prompt = self.processor.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+        elif prompt and self.kind == "git":  # goes on from the text, so that no sign of an end may stand behind it
+            prompt = f"{self.processor.tokenizer.cls_token or ''} {prompt}"
         return prompt, open_picture(picture, "#ffffff").image.convert("RGB")
 
     def look(self, pictures: Sequence[tuple[str, Image.Image]]) -> list[str]:
@@ -77,16 +78,20 @@ class SentenceCaptioner:
 
         options = self.options
         texts, images = [text for text, _ in pictures], [[image] if self.chats else image for _, image in pictures]
-        words = {"text": texts, "padding": True} if any(texts) else {}
+        bare = {"add_special_tokens": False, "return_token_type_ids": False} if self.kind == "git" else {}
+        words = {"text": texts, "padding": True, **bare} if any(texts) else {}
         given = self.processor(images=images, return_tensors="pt", **words).to(self.device, self.dtype)
-        how: dict[str, Any] = {"num_beams": options.num_beams, "do_sample": False}
-        if not options.beam_search:
-            how = {"do_sample": True, "top_p": options.top_p}
+        how: dict[str, Any] = {"repetition_penalty": options.repetition_penalty, "do_sample": not options.beam_search}
+        if options.beam_search:
+            penalty = {"length_penalty": options.length_penalty} if options.num_beams > 1 else {}
+            how |= {"num_beams": options.num_beams, **penalty}
+        else:
+            how |= {"num_beams": 1, "top_k": 0, "top_p": options.top_p, "temperature": options.temperature}
         with torch.inference_mode():
             told = self.model.generate(
                 **given,
                 max_new_tokens=options.max_length,
-                min_new_tokens=min(options.min_length, options.max_length),
+                min_new_tokens=options.min_length,
                 **how,
             )
         if self.chats:  # these repeat the question
@@ -96,3 +101,27 @@ class SentenceCaptioner:
     def caption(self, seen: str, before: str | None) -> str:
         """The caption of a sentence."""
         return with_sentence(self.options, seen, before)
+
+
+def open_processor(model: str, local: dict[str, Any]) -> Any:
+    """What makes pictures and text ready for a model.
+
+    Processors that take films too, as Qwen-VL's, want torchvision for them; without it they are made for pictures
+    alone, which Pillow makes ready.
+    """
+    from transformers import AutoConfig, AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    try:
+        return AutoProcessor.from_pretrained(model, **local)
+    except ImportError:
+        whole: Any = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(model, **local))]
+        parts: list[str] = [part for part in whole.get_attributes() if part != "video_processor"]
+        if len(parts) == len(whole.get_attributes()):
+            raise
+
+        def get_attributes(cls: type) -> list[str]:
+            return parts
+
+        stills: Any = type(whole.__name__, (whole,), {"get_attributes": classmethod(get_attributes)})
+        return stills.from_pretrained(model, **local)

@@ -170,9 +170,10 @@ class Wording:
         return once(found)
 
     def caption(self, tags: Sequence[str], before: str | None) -> str:
-        """The whole caption: prefix, the tags that were there if they stay, new tags, postfix; each tag once."""
+        """The whole caption: prefix, new tags behind or before the old ones if those stay, postfix; each once."""
         options, separator = self.options, self.options.caption_separator
         first, last = (split_tags(text, separator) for text in (options.prefix, options.postfix))
-        old = split_tags(before or "", separator) if options.existing == "append" else []
-        middle = [tag for tag in once([*old, *tags]) if tag not in {*first, *last}]
+        old = split_tags(before or "", separator) if options.existing in ("append", "prepend") else []
+        both = [*tags, *old] if options.existing == "prepend" else [*old, *tags]
+        middle = [tag for tag in once(both) if tag not in {*first, *last}]
         return separator.join([*first, *middle, *last])

@@ -17,7 +17,7 @@ from trainer.errors import InputError
 from trainer.sessions import open_session
 
 SIDE = 448  # of all published taggers; for a model that takes any size
-WITHOUT_EFFECT = {"folder", "recursive", "workers", "batch", "download", "force_download", "frequency_tags", "existing"}
+WITHOUT_EFFECT = {"folder", "recursive", "workers", "batch", "download", "force_download", "frequency_tags"}
 """Options on which the words of a caption do not depend."""
 
 
@@ -84,8 +84,9 @@ class Wd14Captioner:
 
     def prepare(self, picture: Path) -> dict[int, np.ndarray]:
         """The picture in each size that a tagger wants."""
-        image = open_picture(picture, "#ffffff").image
-        return {side: prepare.numbers(prepare.square(image, side)) for side in {tagger.side for tagger in self.taggers}}
+        sides = {tagger.side for tagger in self.taggers}
+        image = open_picture(picture, "#ffffff", max(sides) if self.options.fast_decoding else None).image
+        return {side: prepare.numbers(prepare.square(image, side)) for side in sides}
 
     def look(self, pictures: Sequence[dict[int, np.ndarray]]) -> np.ndarray:
         """Probabilities of all tags, [B, tags]."""

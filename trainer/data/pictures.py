@@ -58,26 +58,31 @@ def _is_hidden(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char != "\u200d"  # the joiner makes emoji
 
 
-def open_picture(path: Path, background: str) -> Opened:
+def open_picture(path: Path, background: str, least: int | None = None) -> Opened:
     """The picture in a file, whatever its ending says; `background` (`#rrggbb`) goes behind transparent parts.
 
+    least: pixels that its longer side needs; a larger JPEG is then decoded at a half, a quarter or an eighth of its
+    size, which is faster and nearly as exact.
     Raises PictureError for a file that is missing, damaged, cut off, no picture, or larger than 64 megapixels.
     """
     try:
         with path.open("rb") as file:
-            return read_picture(file, background)
+            return read_picture(file, background, least)
     except PictureError as error:
         raise PictureError(f"{plain(path.name)}: {error}") from error
     except OSError as error:
         raise PictureError(f"{plain(path.name)}: cannot be opened ({error.strerror})") from error
 
 
-def read_picture(file: BinaryIO, background: str) -> Opened:
+def read_picture(file: BinaryIO, background: str, least: int | None = None) -> Opened:
     """As `open_picture`, from a file that is open for reading."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise PictureError(_too_large(f"{image.width} x {image.height} pixels"))
+            if least and (longest := max(image.size)) > least:
+                width, height = (max(1, side * least // longest) for side in image.size)
+                image.draft(None, (width, height))  # does nothing where the decoder knows no smaller sizes
             return _as_seen(image, background)
     except PictureError:
         raise
@@ -125,7 +130,8 @@ def _as_seen(image: Image.Image, background: str) -> Opened:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
     if image.mode not in ("CMYK", "LAB"):
-        image = image.convert("RGB").convert("L" if grey else "RGB")  # RGB first: it drops alpha and keeps the colour
+        image = image.convert("RGB")  # drops alpha and keeps the colour
+        image = image.convert("L") if grey else image  # no copy without need: it costs a third of decoding
     image = _in_srgb(image, profile, notes)
     if alpha is not None and alpha.getextrema() != (255, 255):
         notes.append(f"transparent parts filled with {background}")
@@ -173,7 +179,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Ima
     """RGB in the colours of sRGB, by the embedded profile if there is one that fits."""
     if image.mode == "LAB":
         return _convert(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
-    bare = image.convert("RGB")
+    bare = image if image.mode == "RGB" else image.convert("RGB")
     if profile is None:
         if image.mode == "CMYK":
             notes.append("CMYK without a colour profile: colours are near, not exact")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trainer.doctor import command as doctor
 from trainer.flags import add_flags, read_flags
 from trainer.images.options import Background, Crop, Output, Resize
 
@@ -29,6 +30,7 @@ def add(words: Any) -> None:
         add_flags(tool, {word: options})
         tool.add_argument("--json", action="store_true", help="print the report as JSON")
         tool.set_defaults(do=run_images, tool=word)
+    doctor.add(tools)
 
 
 def run_images(given: argparse.Namespace) -> int:
@@ -37,12 +39,7 @@ def run_images(given: argparse.Namespace) -> int:
 
     options = read_flags(given, TOOLS[given.tool][0])
     with Wish().heard() as wish:
-
-        def should_stop() -> bool:
-            wish.patient = True  # before the first picture there is nothing to finish
-            return wish.stop
-
-        report = run_tool(options, should_stop=should_stop)
+        report = run_tool(options, should_stop=wish.asked)
     print(json.dumps(report.to_json(), indent=2) if given.json else report.text())
     return 0
 

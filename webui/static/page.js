@@ -11,7 +11,7 @@ import './ways.js'
 // Elements that come with their tab: each file here brings others, which a tunnel fetches one after the other.
 const LATER = {
   'likeness-tags': './tags/editor.js', 'likeness-doctor': './doctor.js', 'likeness-folders': './folders.js',
-  'likeness-crop': './crop.js', 'likeness-mask': './mask.js',
+  'likeness-crop': './crop.js', 'likeness-mask': './mask.js', 'likeness-models': './models.js',
 }
 
 function fetchThose() {

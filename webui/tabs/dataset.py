@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import gradio as gr
 
-PARTS = {"Tag editor": "likeness-tags", "Doctor": "likeness-doctor", "Folders": "likeness-folders"}
+PARTS = {
+    "Tag editor": "<likeness-tags></likeness-tags>",
+    "Doctor": "<likeness-doctor></likeness-doctor>",
+    "Dataset balancing": '<likeness-folders tool="balance"></likeness-folders>',
+    "Duplicates": '<likeness-folders tool="dedupe"></likeness-folders>',
+    "Import": '<likeness-tool job="folders.import"></likeness-tool>',
+}
 
 
 def build() -> None:
@@ -12,4 +18,4 @@ def build() -> None:
     with gr.Tabs(elem_id="dataset"):
         for word, element in PARTS.items():
             with gr.Tab(word):
-                gr.HTML(f"<{element}></{element}>", apply_default_css=False)
+                gr.HTML(element, apply_default_css=False)

@@ -116,6 +116,7 @@ class LoraTab:
                         "repeats": gr.Textbox("10", label="Repeats in img", info="Of each picture.", max_lines=1),
                         "images": _folder("Training images", "Pictures as they lie now."),
                         "reg": _folder("Regularisation images", "Pictures of the class; may stay empty."),
+                        "reg_repeats": gr.Textbox("1", label="Repeats in reg", info="Of each picture.", max_lines=1),
                         "destination": _folder("Destination training directory", "Where the folders are made."),
                     }
                 self.prepare = gr.Button("Prepare training data", size="sm")

@@ -21,6 +21,7 @@ IMAGES = {
     "Background": ("images.background", "Takes the background away, or puts another behind; masks are kept."),
     "Group images": ("folders.group", "Copies in groups of one shape, so that a batch wastes no pixels."),
 }
+MODELS = "What the tools above work better with. Nothing is fetched until you press, and every checksum is compared."
 HANDS = {
     "images.crop": ("likeness-crop", "Draw the crops by hand"),
     "images.background": ("likeness-mask", "Correct the masks with a brush"),
@@ -40,6 +41,8 @@ def build() -> None:
         for word, (job, lead) in IMAGES.items():
             with gr.Tab(word):
                 _tool(job, lead)
+        with gr.Tab("Models"):
+            gr.HTML(f'<p class="lk-lead">{MODELS}</p><likeness-models></likeness-models>', apply_default_css=False)
 
 
 def _tool(job: str, lead: str) -> None:

@@ -3,6 +3,7 @@ import { button, count, h, newId, say } from '../tools.js'
 import { offer } from './complete.js'
 import { float, input, small } from './parts.js'
 import { SCOPES } from './set.js'
+import { splitTags } from './words.js'
 
 const tags = (name, words, hint) => ({ name, words, hint, kind: 'tags' })
 const number = (name, words, value, rest) => ({ name, words, value, kind: 'number', ...rest })
@@ -50,7 +51,7 @@ const AT_ONCE = {
   order: ['Order for training', 'Subject, switchable tags, negative tags, pose, hands, shot'],
   dedupe: ['No doubles', 'Take away what is there twice'],
   spaces: ['Spaces', 'Write _ as a space, and tidy the spaces and commas'],
-  clear: ['Clear', 'Take all tags away'],
+  clear: ['Clear captions', 'Take all tags away'],
 }
 
 export class Batch {
@@ -137,7 +138,7 @@ export class Batch {
   async submit(event) {
     event.preventDefault()
     const { what, go } = this
-    const split = text => text.split(this.set.options.separator).map(tag => tag.trim()).filter(Boolean)
+    const split = text => splitTags(text, this.set.options.separator)
     const wish = FORMS[what].wish(this.values(), split)
     if (!wish) return this.fields[0].box.focus()
     go.disabled = true

@@ -39,6 +39,7 @@ export function offer(box, set, several = true) {
     const offers = await set.complete(text, completing.mode).catch(() => [])
     if (now !== turn) return
     if (!offers.length || document.activeElement !== box) return close()
+    const pointed = list.children[at]?.firstChild.textContent // stays so, when the list changes under the hand
     list.replaceChildren(...offers.map(one => h('li', {
       id: newId(), role: 'option', onpointerdown: event => {
         event.preventDefault()
@@ -50,7 +51,7 @@ export function offer(box, set, several = true) {
     list.style.minWidth = `${box.offsetWidth}px`
     float(box, list)
     box.setAttribute('aria-expanded', 'true')
-    point(-1)
+    point(offers.findIndex(one => one.tag === pointed))
   }
   for (const [name, value] of Object.entries({ role: 'combobox', 'aria-autocomplete': 'list', 'aria-expanded': 'false', 'aria-controls': list.id })) box.setAttribute(name, value)
   box.addEventListener('input', () => {

@@ -27,6 +27,7 @@ class Editor extends Live {
 
   show() {
     if (!this.bar) this.build()
+    else if (this.set.info) this.set.refresh() // another tab's tool may have written captions meanwhile
     this.look()
     const left = () => this.keep()
     document.addEventListener('visibilitychange', left)

@@ -19,7 +19,7 @@ export class Manual {
     this.quick = input('Quick tags', { value: localStorage.getItem(QUICK) || '', placeholder: 'Quick tags, with commas between them', oninput: () => this.quickened() })
     this.auto = h('input', { type: 'checkbox', checked: true, onchange: () => this.saveAll() })
     this.limit = input('Words at most', { type: 'number', min: 1, max: 999, value: WORDS, class: 'lk-input lt-input lt-number' })
-    this.said = h('span', { class: 'lt-state', role: 'status' })
+    this.said = h('span', { class: 'lk-soft', role: 'status' })
     this.list = h('div', { class: 'lt-manual' })
     const pages = [this.pages(), this.pages()]
     this.work = h('div', { hidden: true },
@@ -83,12 +83,14 @@ export class Manual {
     else say(this.said, 'Not saved yet')
   }
 
-  save(item) {
+  async save(item) {
     clearTimeout(item.timer)
     const text = item.box.value.replace(/\s*\n\s*/g, ' ') // a caption is one line
     if (text === item.saved || item.picture.locked) return
+    const before = item.saved
     item.saved = text
-    this.set.edit({ do: 'text', text }, [item.picture])
+    const done = await this.set.edit({ do: 'text', text }, [item.picture])
+    if (done?.error) item.saved = before // what was written stays to be saved
   }
 
   // Of this page; without autosave only when it is asked for.

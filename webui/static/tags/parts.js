@@ -71,8 +71,8 @@ export function cell(picture, old, side, name = true) {
 // A request for a picture that is not seen any more is given up.
 export const forget = node => node.firstChild.removeAttribute('src')
 
-export const MARKS = [75, 150, 225]
-export const level = tokens => `lt-level-${MARKS.filter(mark => tokens > mark).length}`
+const MARKS = [75, 150, 225]
+const level = tokens => `lt-level-${MARKS.filter(mark => tokens > mark).length}`
 
 // How many tokens a caption takes, against the chunks that CLIP reads.
 export function meter(tokens) {

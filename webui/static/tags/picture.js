@@ -3,7 +3,7 @@ import { count, h, say } from '../tools.js'
 import { offer } from './complete.js'
 import { input, meter, select, small } from './parts.js'
 import { View } from './view.js'
-import { splitTags, splitWeight } from './words.js'
+import { bare, splitTags, splitWeight } from './words.js'
 
 const ROW = 27 // px
 const REST = 600 // ms without a key before a text is saved
@@ -81,9 +81,9 @@ export class Tags {
   own() {
     const seen = new Map()
     return (this.set.current?.tags || []).map((tag, place) => {
-      const times = (seen.get(tag) || 0) + 1
-      seen.set(tag, times)
-      return { key: `${tag}\n${times}`, tag, place }
+      const words = bare(tag), times = (seen.get(words) || 0) + 1
+      seen.set(words, times)
+      return { key: `${words}\n${times}`, tag, place } // a tag stays selected when it gets a weight
     })
   }
 
@@ -112,12 +112,13 @@ export class Tags {
 
   // Changes
 
-  add() {
+  async add() {
     const text = this.box.value.trim()
     if (!text) return
     this.box.value = ''
     const at = this.place.value === 'after' ? Math.max(0, Math.round(+this.first.value || 0)) : this.place.value
-    this.set.edit({ do: 'add', text, at }, this.scope)
+    const done = await this.set.edit({ do: 'add', text, at }, this.scope)
+    if (done?.error && !this.box.value) this.box.value = text // it is not lost
   }
 
   // The next one is selected then, so that several go one after the other.
@@ -263,11 +264,13 @@ export class Tags {
     this.timer = setTimeout(() => this.save(), REST)
   }
 
-  save() {
+  async save() {
     clearTimeout(this.timer)
     const { area } = this, { picture } = area, text = area.value.replace(/\s*\n\s*/g, ' ') // a caption is one line
-    if (!picture || text === area.saved) return
+    if (!picture || area.value === area.saved) return
+    const before = area.saved
     area.saved = text
-    this.set.edit({ do: 'text', text }, [picture])
+    const done = await this.set.edit({ do: 'text', text }, [picture])
+    if (done?.error && area.picture === picture) area.saved = before // what was written stays to be saved
   }
 }

@@ -1,0 +1,333 @@
+"""Model files from the network: which are known, where they go, and how one gets here whole.
+
+Nothing here is needed: each file can be put into its place by hand, and every tool says which one it lacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer import places
+from trainer.config.parts import Part
+from trainer.durable import failed, make_folder, megabytes, need_space
+from trainer.errors import InputError
+from trainer.tree import did_you_mean
+
+Tell = Callable[[int, int], None]
+PIECE = 2**20
+ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/"
+REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
+
+
+class Stopped(Exception):
+    """Someone asked to stop in the middle of a download; what is here is gone on with next time."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file elsewhere: size in bytes; digest: `sha256:...` or `md5:...`, empty where none is published."""
+
+    url: str
+    size: int
+    digest: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file that can be fetched by its name. place: folder and file name in the models folder."""
+
+    name: str
+    what: str
+    place: str
+    licence: str
+    remote: Remote
+
+    @property
+    def file(self) -> Path:
+        """Where it lies, or would."""
+        return models_folder() / self.place
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it lies there, of the right size."""
+        return self.file.is_file() and self.file.stat().st_size == self.remote.size
+
+    @property
+    def remedy(self) -> str:
+        """What to do without it, in words."""
+        return f"get {self.remote.url} by another way, and save it as {self.file}"
+
+
+def _known(name: str, what: str, place: str, licence: str, url: str, size: int, digest: str) -> Known:
+    return Known(name, what, place, licence, Remote(url, size, f"sha256:{digest}"))
+
+
+# Sizes and checksums are those of the published files: YuNet's of the pointer in its repository, the others' of rembg's
+# release, whose own md5 sums agree. A file whose checksum nobody publishes is not offered.
+KNOWN = (
+    _known(
+        "yunet",
+        "finds faces",
+        "faces/face_detection_yunet_2023mar.onnx",
+        "MIT",
+        f"{ZOO}face_detection_yunet_2023mar.onnx",
+        232_589,
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    ),
+    _known(
+        "birefnet",
+        "takes backgrounds away; the best, and slow without a GPU",
+        "background/birefnet-general.onnx",
+        "MIT",
+        f"{REMBG}BiRefNet-general-epoch_244.onnx",
+        972_666_916,
+        "58f621f00f5d756097615970a88a791584600dcf7c45b18a0a6267535a1ebd3c",
+    ),
+    _known(
+        "birefnet-lite",
+        "takes backgrounds away; a quarter of it",
+        "background/birefnet-general-lite.onnx",
+        "MIT",
+        f"{REMBG}BiRefNet-general-bb_swin_v1_tiny-epoch_232.onnx",
+        224_005_088,
+        "5600024376f572a557870a5eb0afb1e5961636bef4e1e22132025467d0f03333",
+    ),
+    _known(
+        "birefnet-portrait",
+        "takes backgrounds away behind people",
+        "background/birefnet-portrait.onnx",
+        "MIT",
+        f"{REMBG}BiRefNet-portrait-epoch_150.onnx",
+        972_666_916,
+        "1ba1c8ff5a7bbfadc8d8d13fb11d7be793f91f23d9d466549e37a854f6668f99",
+    ),
+    _known(
+        "isnet",
+        "takes backgrounds away; a good choice on a CPU",
+        "background/isnet-general-use.onnx",
+        "Apache-2.0",
+        f"{REMBG}isnet-general-use.onnx",
+        178_648_008,
+        "60920e99c45464f2ba57bee2ad08c919a52bbf852739e96947fbb4358c0d964a",
+    ),
+    _known(
+        "isnet-anime",
+        "takes backgrounds away behind drawn figures",
+        "background/isnet-anime.onnx",
+        "Apache-2.0",
+        f"{REMBG}isnet-anime.onnx",
+        176_069_933,
+        "f15622d853e8260172812b657053460e20806f04b9e05147d49af7bed31a6e99",
+    ),
+    _known(
+        "u2net",
+        "takes backgrounds away; fast, with coarser edges",
+        "background/u2net.onnx",
+        "Apache-2.0",
+        f"{REMBG}u2net.onnx",
+        175_997_641,
+        "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
+    ),
+    _known(
+        "u2netp",
+        "takes backgrounds away; tiny and coarse",
+        "background/u2netp.onnx",
+        "Apache-2.0",
+        f"{REMBG}u2netp.onnx",
+        4_574_861,
+        "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+    ),
+)
+
+
+def models_folder() -> Path:
+    """Where models are looked for when no file is given."""
+    return places.home() / "models"
+
+
+def known(name: str) -> Known:
+    """A known file by its name; InputError lists those there are."""
+    found = {one.name: one for one in KNOWN}
+    if name not in found:
+        raise InputError(f"names: {name[:60]!r} is none of {', '.join(found)}{did_you_mean(name, list(found))}")
+    return found[name]
+
+
+def how_to_get(*names: str) -> str:
+    """How a person gets the one or other of these files: by a command, or by hand."""
+    files = " or ".join(known(name).file.name for name in names)
+    return (
+        f"`python launch.py models get {names[0]}` fetches it"
+        f" ({megabytes(known(names[0]).remote.size)}), or put {files} into {models_folder()}"
+    )
+
+
+def fetch(
+    remote: Remote,
+    target: Path,
+    remedy: str,
+    again: bool = False,
+    tell: Tell = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Brings a file here with a progress bar; what a broken connection left is gone on with, if it is the same file.
+
+    tell: called with (bytes here, bytes in all); again: fetch it though it is here.
+    Raises InputError, which ends with the remedy, when the connection fails, or when the size or the checksum is not
+    what was published; Stopped when asked to.
+    """
+    import httpx
+    from tqdm import tqdm
+
+    if target.is_file() and not again and target.stat().st_size == remote.size:
+        return
+    make_folder(target.parent)
+    mark = hashlib.sha256(f"{remote.digest} {remote.size}".encode()).hexdigest()[:8]
+    part = target.with_name(f"{target.name}.{mark}.part")
+    try:
+        have = part.stat().st_size if part.is_file() else 0
+        need_space(target.parent, remote.size - have)
+        headers = {**remote.headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+        if have < remote.size:
+            with httpx.stream("GET", remote.url, headers=headers, follow_redirects=True, timeout=30) as answer:
+                answer.raise_for_status()
+                goes_on = answer.status_code == httpx.codes.PARTIAL_CONTENT
+                start = have if goes_on else 0
+                with (
+                    part.open("ab" if goes_on else "wb") as file,
+                    tqdm(total=remote.size, initial=start, unit="B", unit_scale=True, desc=target.name) as bar,
+                ):
+                    for piece in answer.iter_bytes(PIECE):
+                        if should_stop():
+                            raise Stopped
+                        file.write(piece)
+                        bar.update(len(piece))
+                        tell(int(bar.n), remote.size)
+        _check(part, remote)
+        part.replace(target)
+    except httpx.HTTPError as error:
+        raise InputError(
+            f"{target.name}: the download broke off ({type(error).__name__}); run it again to go on where it stopped, "
+            f"or {remedy}"
+        ) from error
+    except OSError as error:
+        raise failed(target, error) from error
+
+
+def _check(part: Path, remote: Remote) -> None:
+    """That a download is whole and unchanged; a wrong one is removed, so that the next try begins anew."""
+    size, (kind, _, digest) = part.stat().st_size, remote.digest.partition(":")
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, kind).hexdigest() if digest else ""
+    if size == remote.size and found == digest:
+        return
+    if size >= remote.size:
+        part.unlink()
+    what = f"{size:,} of {remote.size:,} bytes" if size != remote.size else f"another {kind} than is published"
+    raise InputError(f"{part.name}: the download has {what}: run it again")
+
+
+class Downloads(Part):
+    """Which known model files to fetch."""
+
+    names: tuple[str, ...] = ()
+    """Names of the list, such as yunet; those that are here are not fetched again."""
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    fetched: list[str] = field(default_factory=list)
+    here: list[str] = field(default_factory=list)
+    """Files that were here before."""
+    stopped: bool = False
+
+    def summary(self) -> str:
+        """The figures in a sentence."""
+        parts = [f"{len(self.fetched)} fetched"]
+        parts += [f"{len(self.here)} here before"] if self.here else []
+        parts += ["stopped; run it again to go on"] if self.stopped else []
+        return f"{', '.join(parts)}; they are in {models_folder()}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it for a program."""
+        return vars(self)
+
+
+def get_models(
+    options: Downloads, tell: Tell = lambda done, total: None, should_stop: Callable[[], bool] = lambda: False
+) -> Report:
+    """Fetches known files. tell: called with (bytes here, bytes in all) of all files together."""
+    wanted, report = [known(name) for name in options.names], Report()
+    total, before = sum(one.remote.size for one in wanted), 0
+    for one in wanted:
+        began = before
+
+        def told(done: int, _: int, began: int = began) -> None:
+            tell(began + done, total)
+
+        if one.is_here:
+            report.here.append(one.name)
+        else:
+            try:
+                fetch(one.remote, one.file, one.remedy, again=True, tell=told, should_stop=should_stop)
+            except Stopped:
+                report.stopped = True
+                return report
+            report.fetched.append(one.name)
+        before += one.remote.size
+        tell(before, total)
+    return report
+
+
+def listing() -> list[dict[str, Any]]:
+    """All known files: name, what each is for, where it goes, its size, its licence, and whether it is here."""
+    return [
+        {
+            "name": one.name,
+            "what": one.what,
+            "file": str(one.file),
+            "url": one.remote.url,
+            "size": one.remote.size,
+            "licence": one.licence,
+            "here": one.is_here,
+        }
+        for one in KNOWN
+    ]
+
+
+def add(words: Any) -> None:
+    """Adds the word `models` to the engine's command line."""
+    about = "list the models that tools can use, and fetch them"
+    models = words.add_parser("models", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    models.add_argument("--json", action="store_true", help="print the list as JSON")
+    models.set_defaults(do=run_list)
+    get = models.add_subparsers(metavar="get NAME ...").add_parser("get", help="fetch models of the list")
+    get.add_argument("names", nargs="+", metavar="NAME", help=", ".join(one.name for one in KNOWN))
+    get.set_defaults(do=run_get)
+
+
+def run_list(given: argparse.Namespace) -> int:
+    """Prints what is here, what is missing, and where it goes."""
+    if given.json:
+        print(json.dumps(listing(), indent=2))
+        return 0
+    for one in KNOWN:
+        state = "here" if one.is_here else megabytes(one.remote.size)
+        print(f"{one.name:18} {state:>8}  {one.what} ({one.licence}): {one.place}")
+    print(f"They lie in {models_folder()}; `models get NAME` fetches one.")
+    return 0
+
+
+def run_get(given: argparse.Namespace) -> int:
+    """Fetches models; Ctrl-C stops, and the same command goes on."""
+    print(get_models(Downloads(names=tuple(given.names))).summary())
+    return 0

@@ -1,0 +1,1 @@
+"""Folders of pictures: prepared for a training, balanced, filled, rid of duplicates, grouped. No source is touched."""

@@ -1,0 +1,50 @@
+"""`python -m trainer folders prepare|balance|dedupe|import|group ...`"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib import import_module
+from typing import Any
+
+from trainer.config.parts import Part
+from trainer.flags import add_flags, read_flags
+from trainer.folders.options import Balance, Dedupe, Group, Import, Prepare
+from trainer.folders.report import Report, Stop, Tell, never, silent
+
+TOOLS: dict[str, tuple[type[Part], str, str]] = {
+    "prepare": (Prepare, "prepare", "build img, reg, log and model by copying pictures"),
+    "balance": (Balance, "balance", "rename folders of pictures so that each counts as much in a training"),
+    "dedupe": (Dedupe, "dedupe", "find pictures that are there twice, and set all but the best aside"),
+    "import": (Import, "importing", "copy pictures and captions from a zip or a folder into a data set"),
+    "group": (Group, "group", "copy pictures in groups of one shape each"),
+}
+"""By word: options, module of this room, and what it does."""
+
+
+def add(words: Any) -> None:
+    """Adds `folders` to the command line's words."""
+    folders = words.add_parser("folders", help="prepare, balance, fill and clean folders of pictures")
+    tools = folders.add_subparsers(required=True, metavar="TOOL")
+    for word, (options, _, help_text) in TOOLS.items():
+        tool = tools.add_parser(word, help=help_text, description=options.__doc__)
+        add_flags(tool, {word: options})
+        tool.add_argument("--json", action="store_true", help="print the report as JSON")
+        tool.set_defaults(do=run_folders, tool=word)
+
+
+def run_folders(given: argparse.Namespace) -> int:
+    """Runs one tool; Ctrl-C stops it where nothing is half done."""
+    from trainer.terminal import Wish
+
+    options = read_flags(given, TOOLS[given.tool][0])
+    with Wish().heard() as wish:
+        report = run_tool(options, should_stop=wish.asked)
+    print(json.dumps(report.to_json(), indent=2) if given.json else report.text())
+    return 0
+
+
+def run_tool(options: Part, tell: Tell = silent, should_stop: Stop = never) -> Report:
+    """Does what the options of a tool say. tell: called with (files done, files in all). InputError, DiskError."""
+    module = next(module for part, module, _ in TOOLS.values() if isinstance(options, part))
+    return import_module(f"trainer.folders.{module}").run(options, tell, should_stop)
