@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shlex
 from pathlib import Path
 
+import pytest
+
+import launch
 from trainer.__main__ import parser
 from trainer.config import Config
 
@@ -34,6 +39,13 @@ def test_the_example_is_a_config() -> None:
         Config.model_validate(json.loads(block))
 
 
-def test_the_words_are_understood() -> None:
-    for line in re.findall(r"python launch\.py ((?:train|config) [^`\n]+)", TEXT):
-        parser().parse_args(line.replace("workspace/runs/<run>", "x").split())
+@pytest.mark.parametrize(
+    "file", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda file: file.name
+)
+def test_the_words_are_understood(file: Path) -> None:
+    for line in re.findall(
+        rf"python launch\.py ((?:{'|'.join(launch.WORDS)}) [^`\n]+)", file.read_text().replace("\\\n", " ")
+    ):
+        words = shlex.split(line.replace("workspace/runs/<run>", "x"), comments=True)
+        with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
+            parser().parse_args(words)
