@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,13 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     a, b, c = data.pictures
     assert data.caption(a).locked == "a link that leaves the folder" and data.caption(a).text == ""
     assert b.file == c.file and data.counts() == {"shared": 2, "words": 2}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    data = tagged(tmp_path, {f"{ZK9}/a": None})
+    os.mkfifo(tmp_path / ZK9 / "a.txt")
+    assert data.read(tmp_path / ZK9 / "a.txt").locked == "not a file"
 
 
 def test_scopes(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 import numpy as np
@@ -12,6 +12,7 @@ from trainer.images import similar
 
 SAME = 0.78
 """Agreement of two thumbnails' slopes from which pictures are near duplicates: cut by 3 %, most photos have 0.8."""
+UNSURE = 2.0  # grey levels between the halves of a picture
 PAUSE = timedelta(minutes=30)
 """A longer one begins a new session."""
 SAME_PLACE = 0.53
@@ -30,19 +31,24 @@ def duplicates(seen: Sequence[Seen]) -> list[list[int]]:
     A person before the same background is no duplicate, hence the second look: at the slopes from place to place, which
     agree only where the edges lie in the same places.
     """
-    plain = [picture.thumb for picture in seen]
-    turned = [thumb if _leans_left(thumb) else thumb[:, ::-1] for thumb in plain]  # mirror images turn the same way
+    plain = [(place, picture.thumb) for place, picture in enumerate(seen)]
+    turned = [turn for place, thumb in plain for turn in _lit_from_left(place, thumb)]
     found: list[list[int]] = []
     for thumbs in (plain, turned):
-        for group in similar.groups(thumbs):
-            edges = _edges(np.stack([thumbs[place] for place in group]))
-            found.append([place for place, same in zip(group, edges @ edges[0], strict=True) if same >= SAME])
+        for group in similar.groups([thumb for _, thumb in thumbs]):
+            edges = _edges(np.stack([thumbs[entry][1] for entry in group]))
+            same = edges @ edges[0] >= SAME
+            found.append([thumbs[entry][0] for entry, is_same in zip(group, same, strict=True) if is_same])
     return joined(len(seen), found)
 
 
-def _leans_left(thumb: np.ndarray) -> bool:
-    """Whether the left half is the lighter one."""
-    return bool(thumb[:, : similar.SIDE // 2].mean() >= thumb[:, similar.SIDE // 2 :].mean())
+def _lit_from_left(place: int, thumb: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """A thumbnail turned so that its left half is the lighter one, as its mirror image is then too; both if unsure."""
+    lean = thumb[:, : similar.SIDE // 2].mean() - thumb[:, similar.SIDE // 2 :].mean()
+    if lean > -UNSURE:
+        yield place, thumb
+    if lean < UNSURE:
+        yield place, thumb[:, ::-1]
 
 
 def _edges(thumbs: np.ndarray) -> np.ndarray:

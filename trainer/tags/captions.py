@@ -118,6 +118,8 @@ class CaptionSet:
         try:
             if not file.resolve().is_relative_to(self.folder):
                 return Caption(locked="a link that leaves the folder")
+            if file.exists() and not file.is_file():  # opening a pipe would wait for ever
+                return Caption(locked="not a file")
             with file.open("rb") as opened:
                 raw = opened.read(LONGEST_CAPTION + 1)
         except FileNotFoundError:
