@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that the browser of the tests is found
 
 from tests.browser import chromium  # noqa: E402
+from tests.taggers import draw_tagger  # noqa: E402
+from trainer.data.folders import SHIPPED  # noqa: E402
 
 DOCS = ROOT / "docs"
 PATIENCE = 900_000  # milliseconds that a training may take to get somewhere
@@ -162,6 +165,48 @@ def before(album: Album) -> None:
     view.locator(".field.wrong").wait_for(state="detached")
 
 
+def data_set(album: Album, folder: Path) -> None:
+    """The tools on the demo's pictures: captioned by a tagger that is made here, their tags, what the doctor says."""
+    images = folder / "10_zk9 creature"
+    shutil.copytree(SHIPPED["zk9"] / "img" / "10_zk9 creature", images, dirs_exist_ok=True)
+    tagger = draw_tagger(folder / "models" / "colours")
+    view = album.open("Utilities")
+    view.get_by_role("tab", name="WD14 Captioning").click()
+    view.get_by_label("Image folder to caption", exact=True).filter(visible=True).fill(str(images))
+    album.take("utilities-wd14", view)
+    album.ask("api/tools/caption.wd14", {"options": {
+        "folder": str(images), "model": [str(tagger)], "prefix": "zk9", "existing": "append", "caption_separator": ", ",
+    }})  # fmt: skip
+    view.locator("likeness-task .lk-done").filter(visible=True).wait_for()
+    show(view, "likeness-task:visible")
+    album.take("utilities-captioned", view)
+    for eye in EYES:
+        view = album.open("Dataset", eye)
+        view.locator("likeness-tags").evaluate("(editor, folder) => editor.setAttribute('folder', folder)", str(images))
+        view.locator("likeness-tags img").last.wait_for()
+        view.get_by_role("option").nth(1).click()
+        album.take(f"dataset-tags{eye}", view)
+    album.ask("api/tools/images.report", {"options": {"folder": str(images), "resolution": [128, 128]}})
+    for eye in EYES:
+        view = album.open("Dataset", eye)
+        view.get_by_role("tab", name="Doctor", exact=True).click()
+        view.locator("likeness-tool [data-name=folder]").filter(visible=True).fill(str(images))
+        view.locator("likeness-doctor h3").first.wait_for()
+        show(view, "likeness-task:visible")
+        album.take(f"dataset-doctor{eye}", view)
+    for tab, hand in (("Crop", "likeness-crop"), ("Background", "likeness-mask")):
+        for eye in ("", "-phone"):
+            view = album.open("Utilities", eye)
+            view.get_by_role("tab", name=tab, exact=True).click()
+            box = view.locator("likeness-tool [data-name=folder]").filter(visible=True)
+            box.fill(str(images))
+            box.blur()
+            view.locator("summary", has_text=" by hand" if tab == "Crop" else "with a brush").click()
+            view.locator(f"{hand} canvas").last.wait_for()
+            show(view, hand)
+            album.take(f"utilities-{tab.lower()}{eye}", view)
+
+
 def during(album: Album) -> None:
     """The demo, live."""
     album.open("Start").get_by_role("button", name="Start the demo").click()
@@ -207,5 +252,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as data, page(Path(data)) as address, chromium() as browser:
         album = Album(address, browser, {data: "likeness", str(ROOT): "likeness", str(Path.home()): "~"})
         before(album)
+        data_set(album, Path(data))
         during(album)
         after(album)

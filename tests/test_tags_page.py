@@ -171,7 +171,6 @@ def test_each_change_is_in_the_file_at_once_and_can_be_undone(folder: Path, show
 def test_pictures_are_filtered_by_words_and_by_clicked_tags(folder: Path, show: Show) -> None:
     view = show(folder)
     shown = view.locator(".lt-count")
-    view.keyboard.press("Tab")
     view.locator(".lt-view").first.focus()
     view.keyboard.press("Control+Shift+f")
     view.keyboard.type("tag:smile AND NOT (name:00* OR tokens:>75)")
@@ -188,7 +187,7 @@ def test_pictures_are_filtered_by_words_and_by_clicked_tags(folder: Path, show: 
         view.get_by_label("A click filters by").select_option(mode)
         until(lambda many=many: shown.text_content().startswith(f"{many} of 30"))
     assert view.get_by_label("Filter", exact=True).input_value() == "tag:smile XOR tag:hat"
-    button(view, "Clear").last.click()
+    button(view, "Clear").click()
     view.get_by_label("Filter", exact=True).fill("tag:hat")
     until(lambda: shown.text_content().startswith("9 of 30"))
     view.get_by_role("radio", name="Shown 9").check()
@@ -201,16 +200,21 @@ def test_pictures_are_filtered_by_words_and_by_clicked_tags(folder: Path, show: 
 
 @needs_browser
 def test_a_wrong_pattern_and_a_slow_one_are_told_and_change_nothing(folder: Path, show: Show) -> None:
+    (folder / "029.txt").write_text(f"zk9, {'a' * 40}!")
     view, before = show(folder), texts(folder)
     view.get_by_role("radio", name="All 30").check()
     button(view, "Regex …").click()
     view.get_by_label("Pattern").fill("(smile")
     view.keyboard.press("Enter")
     view.locator(".lt-panel .lt-bad", has_text="unterminated").wait_for()
+    view.get_by_label("Pattern").fill("(a+)+$")
+    view.keyboard.press("Enter")
+    view.locator(".lt-panel .lt-bad", has_text="took more than 2 s").wait_for()
+    assert texts(folder) == before
     view.get_by_label("Pattern").fill(r"^(\w+) eyes$")
     view.get_by_label("Replacement").fill(r"eyes: \1")
     view.keyboard.press("Enter")
-    until(lambda: sum("eyes: blue" in text for text in texts(folder).values()) == 29)
+    until(lambda: sum("eyes: blue" in text for text in texts(folder).values()) == 28)
     button(view, "Snapshots").click()
     button(view, "Restore what was before: replace ^(\\w+) eyes$ by eyes: \\1").click()
     until(lambda: texts(folder) == before)
@@ -243,10 +247,10 @@ def test_traits_are_baked_in_after_it_is_said_what_goes(folder: Path, show: Show
     dialog.get_by_role("checkbox", name=re.compile("^eye colour")).check()
     dialog.get_by_label("Other tags that go").fill("hat")
     words = dialog.get_by_role("status").text_content()
-    assert "from 9 pictures of 30" in words or "from 29 pictures of 30" in words
+    assert "from 29 pictures of 30" in words and "blue eyes (29)" in words
     assert "hat (9)" in words and texts(folder)["000"].endswith("hat, blue eyes")
     button(dialog, "Bake in").click()
-    until(lambda: {text for text in texts(folder).values()} == {"zk9, 1girl", "zk9, 1girl, smile", "zk9, 1girl, night"})
+    until(lambda: set(texts(folder).values()) == {"zk9, 1girl", "zk9, 1girl, smile", "zk9, 1girl, night"})
     assert button(view, "Undo: bake in eye colour, hat").is_enabled()
 
 
@@ -275,15 +279,10 @@ def test_keys_do_what_they_do_in_a_tag_manager(folder: Path, show: Show) -> None
     view = show(folder)
     pick(view, "000")
     view.locator("[data-pane=tags] .lt-row", has_text="smile").click()
-    for keys in ("Alt+ArrowUp", "Alt++", "Alt+ArrowUp"):
+    for keys in ("Alt+ArrowUp", "Alt++", "Alt+ArrowUp", "Alt++"):
         view.keyboard.press(keys)
         settled(view)
-    until(
-        lambda: (
-            texts(folder)["000"] == "zk9, (smile:1.1), 1girl, hat, blue eyes"
-            or texts(folder)["000"] == "(smile:1.1), zk9, 1girl, hat, blue eyes"
-        )
-    )
+    until(lambda: texts(folder)["000"] == "(smile:1.2), zk9, 1girl, hat, blue eyes")
     view.locator("[data-pane=tags] .lt-row", has_text="hat").dblclick()
     view.get_by_label("Tag", exact=True).fill("straw hat")
     view.keyboard.press("Enter")
@@ -342,10 +341,14 @@ def test_what_another_program_wrote_is_taken_in_and_a_new_server_is_no_loss(
     assert texts(folder)["000"] == "zk9, by another hand"
     button(view, "Take them in").click()
     until(lambda: rows(view) == ["zk9", "by another hand"])
+    view.evaluate("document.querySelector('likeness-tags').hidden = true")  # as another tab hides it
+    (folder / "000.txt").write_text("zk9, by a tool")
+    view.evaluate("setTimeout(() => { document.querySelector('likeness-tags').hidden = false }, 200)")
+    until(lambda: rows(view) == ["zk9", "by a tool"])
     view.evaluate("document.querySelector('likeness-tags').set.info.id = '0123456789abcdef'")  # as after a restart
     view.get_by_label("Add tags").fill("again")
     view.keyboard.press("Enter")
-    until(lambda: texts(folder)["000"] == "zk9, by another hand, again")
+    until(lambda: texts(folder)["000"] == "zk9, by a tool, again")
     until(lambda: rows(view)[-1] == "again")
 
 
@@ -440,11 +443,11 @@ def test_the_page_reads_tags_and_writes_filters_as_the_engine_does(folder: Path,
     view = show(folder)
     told = view.evaluate(
         """async tags => {
-            const words = await import(new URL('static/tags/words.js', location))
+            const { bare, compose, term } = await import(new URL('static/tags/words.js', location))
             const odd = ['long hair', '1girl', 'a "b"', 'a*b?', 'c\\\\d', 'x:y', '(z)']
-            const modes = ['AND', 'OR', 'NOT', 'XOR']
             const typed = ['', 'smile OR hat', 'NOT tag:smile']
-            return [tags.map(words.bare), modes.flatMap(mode => typed.map(text => words.compose(text, odd, mode))), odd, odd.map(words.term)]
+            const queries = ['AND', 'OR', 'NOT', 'XOR'].flatMap(mode => typed.map(text => compose(text, odd, mode)))
+            return [tags.map(bare), queries, odd, odd.map(term)]
         }""",
         list(TAGS),
     )

@@ -17,10 +17,10 @@ from webui.fields import names
 from webui.files import SIZES, download, download_all, thumb, thumbs_of
 from webui.jobs import Jobs, flags_of
 from webui.machine import machine
-from webui.routing import Json, Tree, number, refusal, route, text, whole_or_none
+from webui.routing import Json, Tree, number, refusal, route, text, whole, whole_or_none
 from webui.settings import Settings
 from webui.stream import Cursor, stream
-from webui.uploads import Upload, receive, whole
+from webui.uploads import Upload, receive
 
 MOST_COMPARED = 16
 

@@ -19,8 +19,8 @@ from trainer.tree import validate
 from webui import captionset, captionwords
 from webui.browse import inside
 from webui.captionset import Session, Sessions
-from webui.captionwords import choice, numbers, query, texts
-from webui.routing import Tree, route, text
+from webui.captionwords import choice, numbers, query
+from webui.routing import Tree, route, text, texts
 from webui.runs import Conflict
 from webui.settings import Settings
 
@@ -44,7 +44,7 @@ def routes(settings: Settings) -> list[Route]:
         route(f"{one}/cure", POST=editor.on(_cure)),
         route(f"{one}/snapshots", GET=editor.on(_snapshots)),
         route(f"{one}/restore", POST=editor.on(_restore)),
-        route(f"{one}/groups", GET=editor.on(lambda session, body: {"groups": captionset.groups(session)})),
+        route(f"{one}/groups", GET=editor.on(lambda session, body: captionset.groups(session))),
         route(f"{one}/aside", GET=editor.on(_set_aside_before), POST=editor.on(_set_aside)),
         route(f"{one}/put_back", POST=editor.on(_put_back)),
     ]

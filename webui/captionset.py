@@ -6,9 +6,8 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 from trainer.data.pictures import plain
 from trainer.errors import InputError
@@ -17,13 +16,13 @@ from trainer.tags.captions import CaptionSet, Picture
 from trainer.tags.complete import Lists
 from trainer.tags.groups import Finding, findings
 from trainer.tags.history import History, Step
-from trainer.tags.kinds import ORDER, TRAITS, kind
+from trainer.tags.kinds import ORDER, TRAITS, has_trait, kind
 from trainer.tags.tag import bare
+from webui.routing import Tree
 from webui.runs import Missing
 
 MOST_OPEN = 6  # each takes up to some 100 MB when very much was done in it
 
-Tree = dict[str, Any]
 Key = tuple[Path, str, str, bool]
 
 
@@ -83,7 +82,6 @@ class Session:
             "pictures": self.shown(self.data.pictures),
             "problems": [vars(problem) for problem in self.data.problems],
             **self._steps(),
-            "traits": list(TRAITS),
             "order": list(ORDER),
             "marks": list(tokens.MARKS),
             "trigger": self.data.trigger(),
@@ -164,12 +162,17 @@ class Sessions:
         raise Missing("captions: this data set is no longer open, though all is saved: open it again")
 
 
-def groups(session: Session) -> list[Tree]:
-    """The tags of a set by kind, the most frequent first."""
-    found: dict[str, list[Tree]] = {name: [] for name in ORDER}
-    for tag, count in sorted(session.counts().items(), key=lambda pair: (-pair[1], pair[0])):
-        found[kind(tag)].append({"tag": tag, "count": count})
-    return [{"name": name, "tags": tags} for name, tags in found.items()]
+def groups(session: Session) -> Tree:
+    """The tags of a set, the most frequent first: `groups` by kind, `traits` by what a character always has."""
+    tags = sorted(session.counts().items(), key=lambda pair: (-pair[1], pair[0]))
+
+    def told(name: str, belongs: Callable[[str], bool]) -> Tree:
+        return {"name": name, "tags": [{"tag": tag, "count": count} for tag, count in tags if belongs(tag)]}
+
+    return {
+        "groups": [told(name, lambda tag, name=name: kind(tag) == name) for name in ORDER],
+        "traits": [told(name, lambda tag, name=name: has_trait(tag, (name,))) for name in TRAITS],
+    }
 
 
 def advice(session: Session) -> list[Tree]:

@@ -13,9 +13,8 @@ from trainer.tags.edits import Edit, Place
 from trainer.tags.history import Step
 from trainer.tags.query import Query, parse
 from webui.captionset import Session
-from webui.routing import text
+from webui.routing import Tree, text, texts
 
-Tree = dict[str, Any]
 Make = Callable[[Session, Tree, Sequence[Picture]], Edit]
 
 MOST = 10_000  # of tags, or of places among them
@@ -70,14 +69,6 @@ def numbers(body: Tree, name: str) -> list[int]:
     value = body.get(name)
     if not isinstance(value, list) or any(isinstance(one, bool) or not isinstance(one, int) for one in value):
         raise InputError(f"{name}: give a list of whole numbers")
-    return value
-
-
-def texts(body: Tree, name: str) -> list[str]:
-    """A list of texts."""
-    value = body.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise InputError(f"{name}: give a list of texts")
     return value
 
 

@@ -17,9 +17,8 @@ from trainer.folders import prepare as preparing
 from trainer.folders.options import Balance, Prepare
 from trainer.tree import validate
 from webui.browse import inside
-from webui.routing import Tree, route, text
+from webui.routing import Tree, route, text, texts, whole
 from webui.settings import Settings
-from webui.uploads import whole
 
 REPEATS = {"repeats": 10, "reg_repeats": 1}
 
@@ -35,16 +34,18 @@ def routes(settings: Settings) -> list[Route]:
 
     def away(request: Request, body: Tree) -> Tree:
         """{"folders", "pictures"} -> {"aside": [{"folder", "names"}]}."""
-        folders = [inside(path, roots, "folders") for path in _texts(body, "folders")]
-        pictures = [_within(path, roots) for path in _texts(body, "pictures")]
+        folders = [inside(path, roots, "folders") for path in texts(body, "folders")]
+        pictures = [_within(path, roots) for path in texts(body, "pictures")]
         return {"aside": dedupe.set_aside(folders, pictures)}
 
     def back(request: Request, body: Tree) -> Tree:
         """{"aside": [{"folder", "names"}]} -> {"pictures": the paths that are back}."""
         done: list[Path] = []
-        for group in _list(body, "aside"):
+        if not isinstance(groups := body.get("aside"), list):
+            raise InputError("aside: give a list")
+        for group in groups:
             one = group if isinstance(group, dict) else {}
-            done += aside.put_back(inside(text(one, "folder"), roots, "folder"), _texts(one, "names"))
+            done += aside.put_back(inside(text(one, "folder"), roots, "folder"), texts(one, "names"))
         return {"pictures": [str(path) for path in done]}
 
     return [
@@ -61,29 +62,16 @@ def prepare(wish: dict[str, Any], settings: Settings) -> dict[str, Any]:
     `wish`: trigger, class, repeats, images, reg, reg_repeats, destination. Gives `images`, `reg`, `output` and
     `logging` for the config, and how many pictures were `copied`.
     """
-    texts = {name: str(wish.get(name) or "").strip() for name in ("trigger", "images", "reg", "destination")}
-    texts["class_word"] = str(wish.get("class") or "").strip()
+    given = {name: str(wish.get(name) or "").strip() for name in ("trigger", "images", "reg", "destination")}
+    given["class_word"] = str(wish.get("class") or "").strip()
     often = {name: whole(name, wish.get(name, usual), 1, MOST_REPEATS) for name, usual in REPEATS.items()}
     for name in ("images", "reg", "destination"):
-        if texts[name]:
-            texts[name] = str(inside(texts[name], settings.roots, name))
+        if given[name]:
+            given[name] = str(inside(given[name], settings.roots, name))
     for name in ("images", "reg"):
-        for file in preparing.listed(name, texts[name]) if texts[name] else ():
+        for file in preparing.listed(name, given[name]) if given[name] else ():
             inside(str(file), settings.roots, name)  # a link must not bring in a file from elsewhere
-    return preparing.run(validate(Prepare, {**texts, **often})).found
-
-
-def _list(body: Tree, name: str) -> list[Any]:
-    if not isinstance(value := body.get(name), list):
-        raise InputError(f"{name}: give a list")
-    return value
-
-
-def _texts(body: Tree, name: str) -> list[str]:
-    values = _list(body, name)
-    if not all(isinstance(value, str) for value in values):
-        raise InputError(f"{name}: give a list of texts")
-    return values
+    return preparing.run(validate(Prepare, {**given, **often})).found
 
 
 def _within(path: str, roots: Sequence[Path]) -> Path:

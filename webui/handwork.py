@@ -22,6 +22,7 @@ from trainer.data.folders import SMALLEST_SIDE
 from trainer.data.pictures import open_picture, plain, read_picture
 from trainer.durable import make_folder, write_json
 from trainer.errors import InputError
+from trainer.folders.files import is_picture
 from trainer.images.background import fitted, open_mask
 from trainer.images.batch import MASKS, out_of
 from trainer.images.focus import DRAWN, automatic, box_of, by_hand, finder_of, read_boxes
@@ -35,7 +36,6 @@ from webui.files import SAFE
 from webui.routing import Tree, route, text
 from webui.runs import Missing
 from webui.settings import Settings
-from webui.uploads import is_picture
 
 LARGEST_SIDE = 4096
 """Pixels of what is sent to be painted on: browsers hold no much larger canvas."""

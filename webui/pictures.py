@@ -6,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from trainer.folders.files import is_picture
 from webui.browse import inside
 from webui.files import SIZES, small, thumbs_of
-from webui.routing import Tree, route
+from webui.routing import Tree, route, whole
 from webui.runs import Missing
 from webui.settings import Settings
-from webui.uploads import is_picture, whole
 
 
 def routes(settings: Settings) -> list[Route]:

@@ -11,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from trainer.data.pictures import plain
 from trainer.durable import DiskError
 from trainer.errors import InputError
+from trainer.folders.intake import TooLarge
 from webui.browse import Outside
 from webui.runs import Conflict, Missing
-from webui.uploads import TooLarge, whole
 
 LARGEST = 4 * 2**20  # bytes of a JSON body
 MOST_SECONDS = 1e11  # a time in milliseconds would be later
@@ -85,6 +86,26 @@ def text(body: Tree, name: str) -> str:
     if not isinstance(value := body.get(name), str):
         raise InputError(f"{name}: give a text")
     return value
+
+
+def texts(body: Tree, name: str) -> list[str]:
+    """A list of texts out of a body."""
+    value = body.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise InputError(f"{name}: give a list of texts")
+    return value
+
+
+def whole(field: str, value: Any, least: int, most: int) -> int:
+    """A whole number within limits, from JSON or from a form."""
+    try:
+        number = int(value)
+        same = number == float(value)
+    except (TypeError, ValueError, OverflowError):
+        number, same = least, False
+    if not same or isinstance(value, bool) or not least <= number <= most:
+        raise InputError(f"{field}: {plain(str(value), 40)!r} is not a whole number from {least} to {most:,}")
+    return number
 
 
 def number(body: Tree, name: str) -> float | None:

@@ -86,8 +86,6 @@ LAYOUT: dict[str, Groups] = {
 }
 """Each tool's options: those that are always seen under "", the others under what they are about."""
 
-BUTTONS = {"folders.dedupe": ("apply", "undo")}
-"""Options that are buttons beside a tool's report."""
 BEAMS: Conditions = {
     **dict.fromkeys(("num_beams", "length_penalty"), ("beam_search", (True,))),
     **dict.fromkeys(("top_p", "temperature"), ("beam_search", (False,))),

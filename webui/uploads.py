@@ -18,6 +18,7 @@ from trainer.durable import TEMPORARY, failed, make_folder, megabytes, replace_f
 from trainer.errors import InputError
 from trainer.folders.files import STALE, folder_name, free_name, is_picture
 from trainer.folders.intake import Intake, Limits, TooLarge, numbered
+from webui.routing import whole
 
 MOST_BYTES = Limits.bytes  # of one upload, unpacked too
 MOST_FILES = Limits.files
@@ -164,14 +165,3 @@ class _Form:
         if self._file_name:  # a form without a chosen file sends an empty name
             self.upload.take(self._file_name, part)
         part.unlink(missing_ok=True)
-
-
-def whole(field: str, value: Any, least: int, most: int) -> int:
-    """A whole number within limits, from JSON or from a form."""
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = None
-    if number is None or isinstance(value, bool) or number != float(value) or not least <= number <= most:
-        raise InputError(f"{field}: {plain(str(value), 40)!r} is not a whole number from {least} to {most:,}")
-    return number

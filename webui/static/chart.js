@@ -246,7 +246,7 @@ function epochLines(run, { x, last }) {
 }
 
 // Round numbers within a range
-export function ticks(low, high, wanted) {
+function ticks(low, high, wanted) {
   const rough = (high - low) / wanted, power = 10 ** Math.floor(Math.log10(rough))
   const size = [1, 2, 5, 10].find(times => times * power >= rough) * power
   const found = []

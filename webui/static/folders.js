@@ -2,7 +2,7 @@
 // groups, of which one is kept. `element.report = json` shows a report of `folders dedupe` that came from elsewhere.
 import { choose } from './browse.js'
 import { dataFolder, workOn } from './tool.js'
-import { address, ask, button, bytes, count, h, newId, press, say } from './tools.js'
+import { ask, button, bytes, count, h, newId, pictureAt, press, say } from './tools.js'
 
 const THUMB = 256 // pixels of a small picture
 const PAUSE = 300 // ms without a key before a plan is asked for
@@ -220,7 +220,7 @@ class Twins {
   card(one, pick) {
     const facts = [`${one.width} × ${one.height}`, bytes(one.bytes), one.caption && 'with a caption']
     const picture = h('img', {
-      src: address(`api/picture?${new URLSearchParams({ path: one.path, size: THUMB })}`), alt: '', loading: 'lazy', decoding: 'async',
+      src: pictureAt(one.path, THUMB), alt: '', loading: 'lazy', decoding: 'async',
       onerror: () => picture.replaceWith(h('div', { class: 'lk-missing' }, 'no longer here')),
     })
     const input = pick.querySelector('input')

@@ -1,5 +1,5 @@
 // The pictures of a folder in a row, for tools that work on one after the other.
-import { address, ask, h } from './tools.js'
+import { address, ask, h, pictureAt } from './tools.js'
 
 const SIZE = 160 // pixels of a small picture
 
@@ -18,7 +18,7 @@ export class Strip {
     this.meaning = meaning
     this.items = new Map(names.map(name => [name, h('button', {
       type: 'button', class: 'lk-frame', role: 'option', tabindex: -1, title: name, 'aria-selected': 'false', onclick: () => this.choose(name),
-    }, h('img', { src: address(`api/picture?${new URLSearchParams({ path: `${folder}/${name}`, size: SIZE })}`), alt: '', loading: 'lazy', decoding: 'async' }))]))
+    }, h('img', { src: pictureAt(`${folder}/${name}`, SIZE), alt: '', loading: 'lazy', decoding: 'async' }))]))
     for (const name of names) this.mark(name, marked.has(name))
     this.node.replaceChildren(...this.items.values())
   }

@@ -1,8 +1,11 @@
 // What all elements share: addresses, requests, building of nodes (text is never parsed as HTML), numbers for people.
 
 // The page may lie under any prefix, so everything counts from this file: <prefix>/static/tools.js.
-export const BASE = new URL('..', import.meta.url)
+const BASE = new URL('..', import.meta.url)
 export const address = path => new URL(path, BASE).href
+
+// A picture of a data set, made small: at most so many pixels wide and high.
+export const pictureAt = (path, size) => address(`api/picture?${new URLSearchParams({ path, size })}`)
 
 // The answer of one of our routes; an Error that carries the server's words, and its status (0: not reached, or not
 // within so many milliseconds).

@@ -1,12 +1,10 @@
 // A finding: its reason, its pictures, and its cures. Which pictures a cure is about is chosen by hand.
-import { address, button, count, h, newId, press, say } from '../tools.js'
+import { button, count, h, newId, pictureAt, press, say } from '../tools.js'
 import { enlarge } from './large.js'
 import { WORDS } from './parts.js'
 
 const FEW = 12, MORE = 200 // pictures that are drawn at first, and with each press
 const SIZE = 160 // pixels of a thumbnail
-
-export const pictureAt = (folder, name, size) => address(`api/picture?${new URLSearchParams({ path: `${folder}/${name}`, size })}`)
 
 export class Finding {
   constructor(doctor, told, place) {
@@ -60,7 +58,7 @@ export class Finding {
 
   cell(name) {
     const { doctor, told } = this, group = this.best.get(name), short = name.split('/').at(-1)
-    const image = h('img', { src: pictureAt(doctor.report.folder, name, SIZE), alt: '', loading: 'lazy', decoding: 'async', onerror: () => { image.hidden = true }, onload: () => { image.hidden = false } })
+    const image = h('img', { src: pictureAt(`${doctor.report.folder}/${name}`, SIZE), alt: '', loading: 'lazy', decoding: 'async', onerror: () => { image.hidden = true }, onload: () => { image.hidden = false } })
     const large = () => enlarge(this, name)
     const thumb = button('', group ? () => this.keep(name) : large, { class: 'ld-thumb', 'aria-label': group ? `Keep ${short}` : `Enlarge ${short}`, 'aria-pressed': group ? 'false' : null, title: group ? `Keep ${short} instead` : name })
     thumb.append(image, h('span', {}, 'Cannot be shown'))

@@ -1,6 +1,5 @@
 // One picture of a finding large: arrow keys go to those beside it.
-import { button, h, say } from '../tools.js'
-import { pictureAt } from './finding.js'
+import { button, h, pictureAt, say } from '../tools.js'
 import { measures } from './parts.js'
 
 export function enlarge(finding, name) {
@@ -10,7 +9,7 @@ export function enlarge(finding, name) {
   const title = h('b'), detail = h('span'), facts = h('span', { class: 'lk-soft' })
   const show = () => {
     const here = names[at], group = best.get(here)
-    picture.src = pictureAt(doctor.report.folder, here, 1024)
+    picture.src = pictureAt(`${doctor.report.folder}/${here}`, 1024)
     picture.alt = here
     say(title, here)
     say(detail, [told.details?.[here], `${at + 1} of ${names.length}`].filter(Boolean).join(' · '))

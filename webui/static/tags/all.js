@@ -43,8 +43,7 @@ export class AllTags {
   }
 
   point() {
-    const names = this.names()
-    for (const node of this.acts.children) node.disabled = !names.length
+    for (const node of [...this.acts.children].slice(0, 2)) node.setAttribute('aria-disabled', String(!this.names().length))
   }
 
   draw() {
@@ -58,7 +57,7 @@ export class AllTags {
     view.set(this.kinds ? this.grouped(all) : all)
     say(this.facts, wanted ? `${all.length} of ${count(set.counts.size, 'tag')}` : count(set.counts.size, 'tag'))
     this.modes.value = set.mode
-    this.clear.disabled = !set.clicked.length
+    this.clear.setAttribute('aria-disabled', String(!set.clicked.length))
     this.point()
     if (this.kinds && [...set.counts.keys()].some(tag => !this.kinds.has(tag))) this.learn()
   }

@@ -23,13 +23,11 @@ export async function bake(editor) {
   const ticked = () => traits.filter(trait => trait.box.checked)
   const draw = () => {
     const other = splitTags(more.value, set.options.separator)
-    const tags = new Set([...ticked().flatMap(trait => trait.tags || []), ...other.map(bare)].filter(tag => tally.has(tag)))
+    const tags = new Set([...ticked().flatMap(trait => trait.tags), ...other.map(bare)].filter(tag => tally.has(tag)))
     const hit = pictures.filter(picture => picture.tags.some(tag => tags.has(bare(tag))))
-    const unlisted = ticked().filter(trait => !trait.tags).map(trait => trait.name)
-    act.disabled = !tags.size && !unlisted.length
+    act.disabled = !tags.size
     say(sum, [
       tags.size && `${count(tags.size, 'tag')} will go from ${count(hit.length, 'picture')} of ${pictures.length}: ${[...tags].map(tag => `${tag} (${tally.get(tag)})`).join(', ')}`,
-      unlisted.length && `All tags of ${unlisted.join(', ')} will go from ${count(pictures.length, 'picture')}.`,
       act.disabled && `Choose what should always appear. ${count(pictures.length, 'picture')} will be looked at.`,
     ].filter(Boolean).join(' '))
   }
@@ -45,11 +43,11 @@ export async function bake(editor) {
     list, more, sum, told, h('div', { class: 'lk-row' }, act)])
   draw()
   try {
-    const { traits: found = set.info.traits.map(name => ({ name })) } = await set.ask('groups')
-    traits = found.map(({ name, tags }) => ({ name, tags: tags?.map(one => one.tag).filter(tag => tally.has(tag)), box: h('input', { type: 'checkbox', onchange: () => draw() }) }))
+    const { traits: found } = await set.ask('groups')
+    traits = found.map(({ name, tags }) => ({ name, tags: tags.map(one => one.tag).filter(tag => tally.has(tag)), box: h('input', { type: 'checkbox', onchange: () => draw() }) }))
     list.append(...traits.map(({ name, tags, box }) => {
-      box.disabled = tags?.length === 0
-      return h('label', { class: 'lt-trait' }, box, h('b', {}, name), h('span', { class: 'lk-soft' }, tags?.map(tag => `${tag} (${tally.get(tag)})`).join(', ') || tags && 'no tag of it here'))
+      box.disabled = !tags.length
+      return h('label', { class: 'lt-trait' }, box, h('b', {}, name), h('span', { class: 'lk-soft' }, tags.map(tag => `${tag} (${tally.get(tag)})`).join(', ') || 'no tag of it here'))
     }))
   } catch (error) {
     tell(error.message)

@@ -106,7 +106,7 @@ export class Bar {
 
   steps() {
     for (const [node, words, what] of [[this.undo, 'Undo', this.set.done], [this.redo, 'Redo', this.set.undone]]) {
-      node.disabled = !what
+      node.setAttribute('aria-disabled', String(!what)) // not `disabled`, which would take the focus away, and the keys with it
       say(node, what ? `${words}: ${what}` : words)
       node.title = what ? `${words}: ${what} · Ctrl+${words === 'Redo' ? 'Shift+' : ''}Z` : `Nothing to ${words.toLowerCase()}`
     }
