@@ -440,6 +440,7 @@ def test_kohya_s_folders_are_made_by_copying(client: TestClient, tmp_path: Path)
         ({"class": ""}, "class: it is empty"),
         ({"repeats": 0}, "repeats: "),
         ({"repeats": True}, "repeats: "),
+        ({"repeats": 10**400}, "repeats: "),
     ):
         answer = client.post("/api/folders", json={**wish, **change})
         assert answer.status_code in (400, 403) and answer.json()["error"].startswith(words), change

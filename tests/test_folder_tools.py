@@ -8,6 +8,7 @@ import json
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from trainer import aside, places
 from trainer.data.folders import SHIPPED
 from trainer.data.pictures import resize
+from trainer.durable import DiskError
 from trainer.errors import InputError
 from trainer.folders import balance, dedupe, files, group, importing, intake, prepare
 from trainer.folders.command import TOOLS, run_tool
@@ -38,7 +40,7 @@ def photo(seed: int, size: tuple[int, int] = (96, 96)) -> Image.Image:
 
 def save(path: Path, image: Image.Image | None = None, **how: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    (image or photo(hash(path.name) % 1000)).save(path, **how)
+    (image or photo(zlib.crc32(path.name.encode()))).save(path, **how)
     return path
 
 
@@ -194,6 +196,31 @@ def test_what_was_set_aside_or_kept_comes_back_under_the_new_name(tmp_path: Path
     assert (folder / "1.txt").read_text() == "old" and not (root / "10_zk9").exists()
 
 
+def test_two_pictures_of_one_name_that_were_set_aside_are_both_kept(tmp_path: Path) -> None:
+    for content in (b"first", b"second"):
+        (tmp_path / "a.png").write_bytes(content)
+        aside.set_aside(tmp_path, [tmp_path / "a.png"])
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match=r"a\.png: two files would have this name"):
+        aside.put_back(tmp_path, aside.names(tmp_path))
+    assert everything(tmp_path) == before
+    newest, oldest = aside.names(tmp_path)
+    aside.put_back(tmp_path, [newest])
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    aside.put_back(tmp_path, [oldest])
+    assert [(tmp_path / name).read_bytes() for name in ("a.png", "b.png")] == [b"first", b"second"]
+
+
+def test_all_are_moved_or_none_when_a_folder_cannot_be_made(tmp_path: Path) -> None:
+    names = aside.set_aside(tmp_path, [save(tmp_path / folder / "0.png", photo(1)) for folder in ("a", "b")])
+    (tmp_path / "b").rmdir()
+    (tmp_path / "b").write_text("in the way")
+    before = everything(tmp_path)
+    with pytest.raises(DiskError, match="cannot be written"):
+        aside.put_back(tmp_path, names)
+    assert everything(tmp_path) == before
+
+
 def test_insecure_renaming_numbers_all_and_weighs_braces(tmp_path: Path) -> None:
     root = concepts(tmp_path / "img", {"{2}zk9": 10, "dog": 10, "4_cat": 20})
     balance.run(Balance(folder=str(root), steps=100, insecure=True, apply=True))
@@ -240,11 +267,11 @@ def test_balancing_points_to_the_right_folder(tmp_path: Path) -> None:
         balance.run(Balance(folder=str(tmp_path / "set" / "img")))
     with pytest.raises(InputError, match="is where Likeness itself lies"):
         balance.run(Balance(folder=str(SHIPPED["zk9"] / "img"), apply=True))
-    evil = {"10_a": "../../b"}
     (tmp_path / "set" / "img" / ".likeness").mkdir()
-    (tmp_path / "set" / "img" / ".likeness" / "balance.json").write_text(json.dumps(evil))
-    with pytest.raises(InputError, match="nothing was renamed"):
-        balance.run(Balance(folder=str(tmp_path / "set" / "img"), undo=True))
+    for evil in ({"10_a": "../../b"}, {"10_a": ".likeness"}):
+        (tmp_path / "set" / "img" / ".likeness" / "balance.json").write_text(json.dumps(evil))
+        with pytest.raises(InputError, match="nothing was renamed"):
+            balance.run(Balance(folder=str(tmp_path / "set" / "img"), undo=True))
 
 
 # Duplicates

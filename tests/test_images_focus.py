@@ -232,6 +232,7 @@ def test_boxes_drawn_by_hand_go_first(yunet: Path, tmp_path: Path) -> None:
         "[1]",
         "{",
         '{"a": "b"}',
+        "[" * 100_000,
     ):
         boxes.write_text(wrong)
         with pytest.raises(InputError, match=r"^boxes: "):

@@ -108,6 +108,8 @@ def test_a_list_from_elsewhere_reaches_no_file_outside(tmp_path: Path) -> None:
         for name in ("../out.txt", str(tmp_path / "out.txt"), "/out.txt", "link/out.txt", "..", "link", "private.txt"):
             file.write(json.dumps({"file": name, "content": "b25l"}) + "\n")
         file.write(json.dumps({"file": "b.txt", "copy": "../../../../secret"}) + "\n")
+        for line in ([1], None, {}, {"what": "no time"}, {"file": 3}, {"file": "b.txt", "content": 4}):
+            file.write(json.dumps(line) + "\n")
     (folder / "a.txt").write_text("two")
     found = load(folder, made.id)
     assert found.files == {"a.txt": b"one"}

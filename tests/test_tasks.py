@@ -23,9 +23,10 @@ from webui import api, machine, process, tasks
 from webui.fields import fields_of
 from webui.jobs import Conflict, Jobs
 from webui.settings import Settings
-from webui.toolform import BUTTONS, LAYOUT, WHEN, form_of, options_of
+from webui.toolform import LAYOUT, WHEN, form_of, options_of
 
 Tree = dict[str, Any]
+BUTTONS = {"folders.dedupe": ("apply", "undo")}  # options that are buttons beside a report
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from trainer.data.folders import ENDINGS
 from trainer.data.pictures import plain
-from trainer.durable import failed, make_folder, sync_folder
+from trainer.durable import failed, make_folder, stamp, sync_folder
 from trainer.errors import InputError
 
 PLACE = Path(".likeness") / "aside"
@@ -25,7 +25,7 @@ def away(folder: Path, pictures: Iterable[Path], needed: Collection[Path] = ()) 
 
     Those that another picture of the same name has too stay, and those that are `needed`.
     """
-    stamp = f"{time.strftime('%Y-%m-%d_%H%M%S')}-{time.time_ns() % 1_000_000_000:09}"
+    place = folder / PLACE / stamp(time.time_ns())
     gone = dict.fromkeys(sorted(pictures))
     for picture in gone:
         _need(picture)
@@ -35,16 +35,18 @@ def away(folder: Path, pictures: Iterable[Path], needed: Collection[Path] = ()) 
         same = beside[picture.with_suffix("")]
         if not any(_is_picture(path) and path not in gone for path in same):
             files |= dict.fromkeys(path for path in same if not _is_picture(path) and path not in needed)
-    return {file: folder / PLACE / stamp / file.relative_to(folder) for file in files}
+    return {file: place / file.relative_to(folder) for file in files}
 
 
 def back(folder: Path, names: Iterable[str]) -> dict[Path, Path]:
     """Where pictures go that were set aside, by their names below `.likeness/aside/`; InputError for one not there.
 
-    What is in the data set already, such as a caption that another picture shares, stays as it is there.
+    What is in the data set already, such as a caption that another picture shares, stays as it is there; of captions
+    that would have one name the first comes back.
     """
     aside = folder / PLACE
     moves: dict[Path, Path] = {}
+    goals: set[Path] = set()
     for name in dict.fromkeys(names):
         place = PurePosixPath(name)
         picture = aside / place
@@ -52,8 +54,9 @@ def back(folder: Path, names: Iterable[str]) -> dict[Path, Path]:
             raise InputError(f"names: {plain(name)} is not set aside in {plain(str(folder))}: choose one that is")
         for path in sorted(_by_name({picture.parent})[picture.with_suffix("")]):
             goal = folder.joinpath(*path.relative_to(aside).parts[1:])
-            if path == picture or not (_is_picture(path) or os.path.lexists(goal)):
+            if path == picture or not (_is_picture(path) or goal in goals or os.path.lexists(goal)):
                 moves[path] = goal
+                goals.add(goal)
     return moves
 
 
@@ -66,14 +69,19 @@ def names(folder: Path) -> list[str]:
 
 def move(moves: Mapping[Path, Path]) -> None:
     """Moves files, all or none. InputError when one is gone or its goal is taken, DiskError when the disk fails."""
+    goals: set[Path] = set()
     for file, goal in moves.items():
         _need(file)
         if os.path.lexists(goal):
             raise InputError(f"{plain(goal.name)}: is in {plain(str(goal.parent))} already: rename one of the two")
+        if goal in goals:
+            raise InputError(f"{plain(goal.name)}: two files would have this name: move one, and rename it first")
+        goals.add(goal)
+    for folder in {goal.parent for goal in goals}:
+        make_folder(folder)
     done: dict[Path, Path] = {}
     for file, goal in moves.items():
         try:
-            make_folder(goal.parent)
             os.rename(file, goal)
         except OSError as error:
             for old, new in done.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from trainer import places
 from trainer.config.parts import Part
-from trainer.durable import failed, make_folder, megabytes, need_space
+from trainer.durable import failed, make_folder, megabytes, need_space, sync_folder
 from trainer.errors import InputError
 from trainer.tree import did_you_mean
 
@@ -210,8 +211,11 @@ def fetch(
                         file.write(piece)
                         bar.update(len(piece))
                         tell(int(bar.n), remote.size)
+                    file.flush()
+                    os.fsync(file.fileno())  # a power cut must not leave the name on an empty file of the right size
         _check(part, remote)
         part.replace(target)
+        sync_folder(target.parent)
     except httpx.HTTPError as error:
         raise InputError(
             f"{target.name}: the download broke off ({type(error).__name__}); run it again to go on where it stopped, "

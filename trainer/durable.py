@@ -182,6 +182,12 @@ def need_space(folder: Path, size: int) -> None:
         )
 
 
+def stamp(nanoseconds: int) -> str:
+    """A moment of `time.time_ns` as a name, `2026-11-21_140755-123456789`: later ones sort behind."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{time.strftime('%Y-%m-%d_%H%M%S', time.localtime(seconds))}-{rest:09}"
+
+
 def failed(path: Path, error: OSError) -> DiskError:
     """The DiskError that says what happened to a file, and what can be done."""
     remedies = {

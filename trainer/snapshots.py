@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.durable import failed, make_folder, write_aside, write_many
+from trainer.durable import failed, make_folder, stamp, write_aside, write_many
 from trainer.errors import InputError
 
 SMALL = 65_536  # bytes: a caption, never a picture worth training on
@@ -121,9 +121,8 @@ def _told(kept: bytes | str | None) -> dict[str, str]:
 
 def begin(folder: Path, what: str) -> Snapshot:
     """A new snapshot of a data set, for a change in words ("WD14 captions"); nothing is on the disk before `keep`."""
-    now = time.time()
-    stamp = time.strftime("%Y-%m-%d_%H%M%S", time.localtime(now))
-    return Snapshot(folder, f"{stamp}-{time.time_ns() % 1_000_000_000:09}", what, now)
+    now = time.time_ns()
+    return Snapshot(folder, stamp(now), what, now / 1e9)
 
 
 def snapshots(folder: Path) -> list[Snapshot]:
@@ -139,7 +138,8 @@ def load(folder: Path, name: str) -> Snapshot:
         raise InputError(f"snapshot: {name!r} is none of {folder}; choose one of its list")
     held: dict[Path, bool] = {}  # by folder, since links are slow to follow
     for line in (made.place / "list.jsonl").read_text("utf-8").splitlines():
-        with contextlib.suppress(ValueError):  # a last line cut off by a crash: its file was not changed yet
+        # A last line cut off by a crash: its file was not changed yet. The list of a data set from elsewhere may lie.
+        with contextlib.suppress(ValueError, LookupError, TypeError):
             told = json.loads(line)
             if "what" in told:
                 made.what, made.time = told["what"], told["time"]

@@ -262,5 +262,5 @@ def _last(folder: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     names = [*told, *told.values()] if isinstance(told, dict) else [""]
-    good = all(isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\\"} for name in names)
+    good = all(isinstance(name, str) and name and name[0] != "." and not set(name) & {"/", "\\"} for name in names)
     return told if good else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import math
 import os
@@ -175,7 +176,7 @@ def _copy(picture: Found) -> Copy:
     """A picture with all that decides which is kept; it is decoded whole."""
     path, image = picture.path, open_picture(picture.path, "#ffffff").image
     pixels = hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes()).hexdigest()
-    caption = any(is_caption(file.name) for file in path.parent.glob(f"{_literal(path.stem)}.*"))
+    caption = any(is_caption(file.name) for file in path.parent.glob(f"{glob.escape(path.stem)}.*"))
     return Copy(picture, image.size, path.stat().st_size, _sharpness(image), caption, digest_of(path), pixels)
 
 
@@ -220,8 +221,3 @@ def _lines(found: Sequence[Sequence[Copy]]) -> list[str]:
 def _undone(folders: Sequence[Path]) -> Report:
     back = Counter({str(folder): len(aside.put_back(folder, aside.names(folder))) for folder in folders})
     return Report(f"{back.total()} pictures are back.", found={"folders": [*back], "back": back, "groups": []})
-
-
-def _literal(stem: str) -> str:
-    """A name as a pattern that matches it alone."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in stem)

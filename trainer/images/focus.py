@@ -169,7 +169,7 @@ def read_boxes(file: str | None) -> dict[str, Box]:
         return {}
     try:
         told = json.loads(Path(file).expanduser().read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"boxes: {plain(file, 1000)} cannot be read as JSON ({error}): check the file") from None
     boxes: dict[str, Box] = {}
     for name, box in told.items() if isinstance(told, dict) else [("the file", told)]:
