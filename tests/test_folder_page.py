@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from PIL import Image, ImageFilter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from tests.browser import chromium, needs_browser
+from tests.browser import needs_browser
+from tests.serving import Served, free_port
 from tests.test_folder_tools import everything, photo, save
-from tests.test_panel import free_port
 from tests.waiting import PATIENCE, until
 from trainer.folders import dedupe
 from trainer.folders.options import Dedupe
@@ -29,7 +25,6 @@ from webui import api, folders, pictures, tasks
 from webui.jobs import Jobs
 from webui.settings import Settings
 
-STATIC = Path(__file__).resolve().parents[1] / "webui" / "static"
 SHEETS = ("panel.css", "tool.css", "folders.css")
 GRADIO = {
     "": "--background-fill-primary:#fff;--body-background-fill:#fff;--block-background-fill:#fff;"
@@ -140,15 +135,23 @@ def test_what_cannot_be_done_is_refused(
     assert everything(data) == before
 
 
+def test_a_picture_that_was_edited_in_place_is_sent_anew(place: Settings, data: Path) -> None:
+    client, file = TestClient(Starlette(routes=pictures.routes(place))), data / "img" / "10_zk9" / "0.png"
+    wish = {"path": str(file), "size": "64"}
+    first = client.get("/api/picture", params=wish)
+    assert first.headers["cache-control"] == "private, no-cache"  # so the browser asks each time
+    known = {"If-None-Match": f'"another", {first.headers["etag"]}'}
+    same = client.get("/api/picture", params=wish, headers=known)
+    assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", first.headers["etag"])
+    save(file, photo(9, (160, 160)))
+    after = client.get("/api/picture", params=wish, headers=known)
+    assert after.status_code == 200 and after.content != first.content
+    assert "max-age" in client.get("/api/picture", params={**wish, "v": "1"}).headers["cache-control"]
+
+
 # In a browser
 
 Show = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -171,31 +174,25 @@ def show(place: Settings, browser: Any) -> Iterator[Show]:
         *pictures.routes(place),
         *tasks.routes(place, work),
         *api.routes(place, work),
-        Mount("/static", StaticFiles(directory=STATIC)),
+        Route("/page", page),
     ]
-    app = Starlette(routes=[Mount("/prefix", routes=[Route("/page", page), *routes])])
-    server = uvicorn.Server(uvicorn.Config(app, port=place.port, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    until(lambda: server.started)
+    served = Served(routes, place.port)
     contexts, wrong = list[Any](), list[str]()
 
     def go(tool: str, width: int = 1280, look: str = "") -> Any:
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
         view = contexts[-1].new_page()
         view.set_default_timeout(1000 * PATIENCE)
-        address = f"http://127.0.0.1:{place.port}/prefix/"
         view.on("pageerror", lambda error: wrong.append(str(error)))
-        view.on("request", lambda asked: asked.url.startswith((address, "data:")) or wrong.append(asked.url))
-        view.goto(f"{address}page?tool={tool}&look={look}")
+        view.on("request", lambda asked: asked.url.startswith((served.address, "data:")) or wrong.append(asked.url))
+        view.goto(f"{served.address}page?tool={tool}&look={look}")
         return view
 
     yield go
     for context in contexts:
         context.close()
     work.close()
-    server.should_exit = server.force_exit = True
-    thread.join(20)
+    served.stop()
     assert not wrong
 
 
@@ -236,7 +233,7 @@ def test_balancing_in_the_browser(show: Show, data: Path, tmp_path: Path) -> Non
     assert "24_zk9" in view.get_by_role("row").filter(has_text="72").inner_text()  # 3 pictures, 24 times
     view.get_by_label("Repeats by").select_option("steps")
     view.get_by_label("Training steps per concept per epoch").fill("0")
-    view.get_by_text('steps: "0": greater than or equal to 1').wait_for()
+    view.get_by_text('steps: "0": it must be 1 or more').wait_for()
     assert view.get_by_role("button", name="Balance dataset").is_disabled()
     view.get_by_label("Dataset folder", exact=True).fill("/etc")
     view.get_by_text("is not in a folder that the page may use").wait_for()
@@ -269,6 +266,40 @@ def test_duplicates_in_the_browser(show: Show, data: Path, tmp_path: Path) -> No
 
 
 @needs_browser
+def test_only_the_tool_whose_masks_were_painted_starts_anew(show: Show) -> None:
+    view, started = show("balance"), list[str]()
+
+    def start(asked: Any) -> None:
+        started.append(asked.request.url.split("/")[-1])
+        asked.fulfill(json={"id": "none"})
+
+    view.route("**/api/tools/*", lambda asked: start(asked) if asked.request.method == "POST" else asked.continue_())
+    jobs = {"images.crop": "likeness-crop", "images.background": "likeness-mask"}
+    tools = [f'<likeness-tool job="{job}" hand="{hand}" hand-title=""></likeness-tool>' for job, hand in jobs.items()]
+    view.evaluate("tools => document.body.insertAdjacentHTML('beforeend', tools)", "".join(tools))
+    view.locator("likeness-crop").wait_for(state="attached")
+    mask = view.locator("likeness-mask")
+    mask.wait_for(state="attached")
+    for _ in range(2):
+        with view.expect_response("**/api/tools/*"):
+            mask.dispatch_event("likeness-redo")
+    assert started == ["images.background"] * 2
+
+
+@needs_browser
+def test_it_begins_with_the_folder_that_is_worked_on(show: Show, data: Path) -> None:
+    view = show("balance")
+    view.get_by_label("Dataset folder", exact=True).fill(str(data / "img"))
+    view.get_by_role("cell", name="16_zk9", exact=True).wait_for()
+    view.reload()  # as another tab begins
+    view.get_by_role("cell", name="16_zk9", exact=True).wait_for()
+    view.evaluate("document.querySelector('likeness-folders').hidden = true")
+    view.evaluate("async folder => (await import('./static/folder.js')).workOn(folder)", str(data))
+    view.evaluate("setTimeout(() => { document.querySelector('likeness-folders').hidden = false }, 200)")
+    until(lambda: view.get_by_label("Dataset folder", exact=True).input_value() == str(data))
+
+
+@needs_browser
 @pytest.mark.parametrize(("width", "look"), [(390, ""), (1280, "dark"), (390, "dark")])
 def test_it_fits_a_phone_and_the_dark(show: Show, data: Path, tmp_path: Path, width: int, look: str) -> None:
     view = show("balance", width, look)
@@ -278,7 +309,9 @@ def test_it_fits_a_phone_and_the_dark(show: Show, data: Path, tmp_path: Path, wi
     picture_of(view, tmp_path, f"balance-{width}{look}")
     view = show("dedupe", width, look)
     report = dedupe.run(Dedupe(folder=str(data / "img"), others=(str(data / "more"),))).to_json()
-    view.evaluate("report => { document.querySelector('likeness-folders').report = report }", report)
+    view.locator("likeness-tool").evaluate(
+        "(tool, detail) => tool.dispatchEvent(new CustomEvent('likeness-report', { bubbles: true, detail }))", report
+    )
     view.get_by_role("group", name="Group 3").wait_for()
     view.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
     assert not wide(view)

@@ -21,10 +21,12 @@ TORCH_FREE = (
     *("trainer.data.folders", "trainer.data.captions", "trainer.data.buckets", "trainer.data.order"),
     *("trainer.data.pictures", "trainer.families.detect", "trainer.places", "trainer.draws", "trainer.errors"),
     *("trainer.options", "trainer.__main__", "trainer.kohya", "trainer.dataset_toml", "trainer.advice", "trainer.tree"),
-    *("trainer.aside", "trainer.downloads", "trainer.flags", "trainer.jobs", "trainer.snapshots"),
+    *(f"trainer.compare.{name}" for name in ("options", "prompts", "samplers", "shelf", "plan", "sheet", "command")),
+    *("trainer.tools.options", "trainer.tools.command"),
+    *("trainer.aside", "trainer.downloads", "trainer.flags", "trainer.jobs", "trainer.snapshots", "trainer.undo"),
     *(
         f"trainer.{room}.{path.stem}"
-        for room in ("captioners", "doctor", "folders", "images", "tags", "tools")
+        for room in ("captioners", "doctor", "folders", "images", "tags")
         for path in sorted((ROOT / "trainer" / room).glob("[!_]*.py"))
     ),
     *(f"webui.{path.stem}" for path in sorted((ROOT / "webui").glob("[!_]*.py"))),

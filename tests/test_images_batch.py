@@ -19,14 +19,16 @@ from PIL import Image
 from tests.pictures import draw_folder
 from tests.test_pictures import BROKEN, GOLDEN
 from trainer.__main__ import main
+from trainer.ahead import THREADS
 from trainer.config import Captions, Data
 from trainer.data.folders import FolderError, collect
 from trainer.data.pictures import open_picture
 from trainer.errors import InputError
-from trainer.images.batch import MOST_THREADS, Drawn, Piece, Report, Tool, run
+from trainer.images.batch import Drawn, Piece, Report, Tool, run
 from trainer.images.command import run_tool
 from trainer.images.edits import edit, put
 from trainer.images.geometry import fit
+from trainer.images.ledger import Entry, Ledger
 from trainer.images.options import Resize
 from trainer.images.resize import resize_tool
 from trainer.snapshots import load, snapshots
@@ -213,7 +215,7 @@ def test_a_handful_of_pictures_is_in_memory(tmp_path: Path) -> None:
             most[0] = max(most[0], started[0] - done)
 
     report = run(Resize(folder=str(folder)), Tool("resize", draw), tell)
-    assert report.made == 40 and most[0] <= MOST_THREADS + 1
+    assert report.made == 40 and most[0] <= THREADS + 1
 
 
 @pytest.mark.parametrize("moment", [1, 7, 12, 20])
@@ -270,8 +272,8 @@ def test_the_command_line_reports(img: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--quality", "101"], 'quality: "101": less than or equal to 100 (Quality of JPEG'),
-        (["--sizes", "5"], "sizes: 5: greater than or equal to 64 (Sizes such as"),
+        (["--quality", "101"], 'quality: "101": it must be 100 or less (Quality of JPEG'),
+        (["--sizes", "5"], "sizes: 5: it must be 64 or more (Sizes such as"),
         (["--buckets-step", "7"], 'buckets.step: "7": a multiple of 8'),
         (["--in-place", "--group"], "in_place leaves pictures where they are: it goes without group"),
         (["--background", "red"], 'background: "red"'),
@@ -370,3 +372,23 @@ def test_a_folder_that_moved_with_what_was_made_is_done(img: Path) -> None:
         img.with_name(name).rename(moved / name)
     again = resize(moved / "img")
     assert (again.made, again.skipped) == (0, 7)
+
+
+def test_a_torn_line_costs_that_line_alone(img: Path) -> None:
+    for name in "ab":
+        ledger = Ledger.read(img)
+        ledger.add(Entry("resize", f"{name}.png", (1, 2), "x", {}))
+        place = img / ".likeness" / "images.jsonl"
+        place.write_bytes(place.read_bytes() + b'{"tool": "resize", "sour')
+    assert set(Ledger.read(img).entries) == {("resize", "a.png"), ("resize", "b.png")}
+
+
+def test_the_ledger_goes_through_no_link(img: Path, tmp_path: Path) -> None:
+    (tmp_path / "private.jsonl").write_text("mine")
+    (img / ".likeness").mkdir()
+    (img / ".likeness" / "images.jsonl").symlink_to(tmp_path / "private.jsonl")
+    with pytest.raises(InputError, match=r"images\.jsonl: a link leads out of the folder"):
+        Ledger(img).add(Entry("resize", "a.png", (1, 2), "x", {}))
+    with pytest.raises(InputError, match=r"images\.jsonl: a link leads out of the folder"):
+        Ledger.read(img)
+    assert (tmp_path / "private.jsonl").read_text() == "mine"

@@ -93,7 +93,7 @@ def test_every_mistake_is_a_line() -> None:
         parsed(Resize, "--sharpen", "9", "--quality", "x", "--sizes", "512", "9999")
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["sharpen", "quality", "sizes"]
-    assert lines[0].startswith('sharpen: "9": less than or equal to 5 (How much sharper')
+    assert lines[0].startswith('sharpen: "9": it must be 5 or less (How much sharper')
 
 
 @pytest.mark.parametrize(

@@ -371,7 +371,7 @@ WRONG: dict[str, tuple[Tree, str]] = {
     "fraction": ({"train_batch_size": 1.5}, "train_batch_size 1.5: is no whole number"),
     "endless": ({"prior_loss_weight": "inf"}, "prior_loss_weight 'inf': is no number"),
     "truth": ({"flip_aug": "perhaps"}, "flip_aug 'perhaps': is neither true nor false"),
-    "limit": ({"network_dim": 100000}, "network_dim -> network.rank: 100000: less than or equal to 1024"),
+    "limit": ({"network_dim": 100000}, "network_dim -> network.rank: 100000: it must be 1024 or less"),
     "name": ({"output_name": "../../x"}, "output_name -> output.name"),
     "alpha": ({"network_alpha": 0}, "network_alpha -> network.alpha: 0"),
     "optimizer": ({"optimizer": "DAdaptAdam"}, "optimizer 'DAdaptAdam': is still to come"),

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer import configio, downloads, places
+from trainer import configio, downloads, places, undo
 from trainer.captioners import command as captions
+from trainer.doctor import command as doctor
+from trainer.compare import command as compare
 from trainer.errors import InputError
 from trainer.folders import command as folders
 from trainer.images import command as images
@@ -60,9 +62,11 @@ def parser() -> argparse.ArgumentParser:
     job.add_argument("--run", type=Path, required=True, help="the run folder")
     job.set_defaults(do=run_job)
     captions.add(words)
-    images.add(words)
+    doctor.add(images.add(words))
     folders.add(words)
     downloads.add(words)
+    undo.add(words)
+    compare.add(words)
     return top
 
 

@@ -23,6 +23,16 @@ Options = TypeVar("Options", bound=BaseModel)
 BUILT_IN = {"model.base": "pocket", "data.images": "zk9", "data.reg": "zk9", "validation.folder": "zk9"}
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+LIMITS = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "{le:g} or less",
+    "string_pattern_mismatch": "of another form",
+}
+"""What pydantic says of a value, in words of our own."""
 LARGEST = 4 * 2**20  # bytes; a config is a few kB, so anything larger is some other file
 
 
@@ -97,16 +107,26 @@ def explain(mistake: ErrorDetails, sources: Mapping[str, str], part: type[BaseMo
         return f"{place}: no such option{did_you_mean(place, [*names, *part.model_fields])}"
     if mistake["type"] == "union_tag_invalid":
         return f"{place}.type: {mistake['ctx']['tag']!r} is not one of {mistake['ctx']['expected_tags']}"
-    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    value = json.dumps(mistake["input"], default=str)
-    told = (
-        f"{place or part.__name__.lower()}: {value[:60]}{'…' if len(value) > 60 else ''}"
-        if not isinstance(mistake["input"], dict)
-        else place or part.__name__.lower()
-    )
+    told, given = place or part.__name__.lower(), mistake["input"]
+    if mistake["type"] in ("missing", "string_too_short") or (mistake["type"] in LIMITS and given in (None, "")):
+        message = "it is empty; give one"
+    elif mistake["type"] in LIMITS:
+        message = f"it must be {limit_of(mistake)}"
+    else:
+        message = limit_of(mistake)
+    value = json.dumps(given, default=str)
+    if not isinstance(given, dict) and given not in (None, ""):
+        told += f": {value[:60]}{'…' if len(value) > 60 else ''}"
     help_text = names.get(place, "")
     key = f"{sources[place]} -> " if place in sources else ""
     return f"{key}{told}: {message}{f' ({help_text})' if help_text else ''}"
+
+
+def limit_of(mistake: ErrorDetails) -> str:
+    """What a value must be, in plain words: "a whole number", "0 or more"."""
+    if mistake["type"] in LIMITS:
+        return LIMITS[mistake["type"]].format(**mistake.get("ctx", {}))
+    return mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

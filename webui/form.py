@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from trainer.config import VERSION, Config
 from trainer.config.parts import Part
 from trainer.errors import InputError
-from trainer.tree import TAGS, explain, members
+from trainer.tree import LIMITS, TAGS, explain, limit_of, members
 from webui.fields import FIELDS, Field, Values, variant_of
 
 HIDDEN = ("version",)
@@ -21,15 +21,6 @@ HIDDEN = ("version",)
 PLACED = tuple(shown for shown in FIELDS.values() if shown.name not in HIDDEN)
 MISSING = object()
 NAME = r"[a-z_0-9]+(?:\.[a-z_0-9]+)*"
-LIMITS = {
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
-    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "{ge:g} or more",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "{le:g} or less",
-}
-"""What pydantic says of a number, in the words of the page."""
 
 
 class Mistakes(InputError):
@@ -194,10 +185,8 @@ def _refusal(mistake: ErrorDetails, shown: Field, values: Values) -> str:
     kind, meaning = mistake["type"], shown.meaning(values)
     if kind == "value_error":
         return mistake["msg"].removeprefix("Value error, ")
-    must = mistake["msg"].removeprefix("Input should be ")
-    if kind in LIMITS:
-        must = LIMITS[kind].format(**mistake.get("ctx", {}))
-    elif shown.kind == "numbers" or kind in ("tuple_type", "missing", "too_long"):
+    must = limit_of(mistake)
+    if kind not in LIMITS and (shown.kind == "numbers" or kind in ("tuple_type", "missing", "too_long")):
         must = f"numbers with commas between, such as {shown.write(meaning.default) if meaning else ''}"
     value = json.dumps(values[shown.name], default=str, ensure_ascii=False)
     return f"{value[:60]} is not possible here: it must be {must}"

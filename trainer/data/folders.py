@@ -218,8 +218,8 @@ def _folders(field: str, root: Path, repeats: int, words: str, problems: list[Pr
     kept = [path for path in numbered if path in inside and not leaves(path, root.resolve())]
     if not kept:
         kinds = Counter(path.suffix.lower() or ("folder" if path.is_dir() else "no ending") for path in entries)
-        there = ", ".join(f"{count} {plain(kind)}" for kind, count in kinds.most_common(6)) or "nothing"
-        raise FolderError(f"{field}: {shown} holds no pictures ({there}): {' '.join(ENDINGS)} are read")
+        there = ", ".join(f"{count} {plain(kind)}" for kind, count in kinds.most_common(6)) or "nothing at all"
+        raise FolderError(f"{field}: {shown} holds no pictures, but {there}; {' '.join(ENDINGS)} are read")
     if direct:
         what = f"{len(direct)} pictures beside the picture folders ({_names(direct)})"
         problems.append(Problem(plain(root.name), what, "left out"))

@@ -74,7 +74,7 @@ def framing(seen: Sequence[Seen], tags: Mapping[str, Sequence[str]], purpose: st
     cure = (
         "add pictures that show the body"
         if close > high
-        else "make close-ups out of full pictures (Utilities > Resize > Make close-ups), or add some"
+        else "make close-ups out of full pictures (Utilities > Crop > Close ups), or add some"
     )
     advice = f"{shares} ({how}); the rule is {rule}: {cure}"
     pictures = [name for name, shot in shots.items() if shot == wrong]

@@ -102,7 +102,7 @@ def regex(
         ) from error
     told = json.loads(done.stdout) if done.returncode == 0 else {"error": "it ended the process that runs it"}
     if "error" in told:
-        raise InputError(f"pattern: {plain(pattern)} to {plain(replacement)}: {told['error']}: mend it")
+        raise InputError(f"pattern: {plain(pattern)!r} by {plain(replacement)!r}: {told['error']}; mend it")
     new = dict(zip(texts, told["texts"], strict=True))
 
     def change(old: Tags) -> Iterable[str]:

@@ -1,0 +1,140 @@
+"""Draws pictures: one base model stays loaded, LoRAs and strengths change while it stays."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trainer.checkpoint import PRECISIONS
+from trainer.compare.denoise import Readings, Tick, denoise, draw_latents
+from trainer.compare.faces import redraw_faces
+from trainer.compare.options import Look
+from trainer.compare.pixels import enlarge, to_picture
+from trainer.compare.shelf import digest_of
+from trainer.compare.shot import Base, Shot, precision_of
+from trainer.compare.wardrobe import Wardrobe
+from trainer.compare.words import Words
+from trainer.config import Captions, Model, Train
+from trainer.devices import choose_device
+from trainer.errors import InputError
+from trainer.families import load_family
+from trainer.families.base import Family
+from trainer.images.faces import Detector
+
+
+class PaintError(InputError):
+    """A picture that came to nothing; others may well be drawn."""
+
+
+class Painter:
+    """Holds a base model and draws shots with it. A picture follows from its shot alone."""
+
+    def __init__(self, look: Look, say: Callable[[str], None] = print) -> None:
+        try:
+            self.device = choose_device(Train(device=look.device))
+        except InputError as error:
+            raise InputError(str(error).removeprefix("train.")) from None
+        self.precision, self._say = precision_of(look, self.device.type), say
+        self._said: set[str] = set()
+        self.wanted = look.device, look.precision
+        self._base: tuple[Base, str, str | None] | None = None
+        self._held: tuple[Family, Wardrobe, Words] | None = None
+        self._detectors: dict[Path, Detector] = {}
+
+    def load(self, base: Base) -> tuple[Family, Wardrobe, Words]:
+        """The model, what it wears and how it reads; another one is let go of first, so that two are never held."""
+        vae_digest = digest_of(base.vae) if base.vae else None
+        wanted = base, digest_of(base.path), vae_digest  # a file may have changed meanwhile
+        if self._held is None or wanted != self._base:
+            self.free()
+            vae = str(base.vae) if base.vae else None
+            model = Model(base=str(base.path), vae=vae, clip_skip=base.clip_skip)
+            dtype = PRECISIONS[self.precision]
+            family = load_family(model, self.device, dtype, Captions(weighted=True), self.say)
+            self._base, self._held = wanted, (family, Wardrobe(family), Words(family))
+        return self._held
+
+    def free(self) -> None:
+        """Gives the memory back."""
+        self._base = self._held = None
+        self._said.clear()
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def say(self, text: str) -> None:
+        """Says something, once for each base model."""
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
+
+    def paint(self, shot: Shot, tick: Tick = lambda: None) -> Image.Image:
+        """The picture of a shot."""
+        return self.paint_batch(shot, [shot.seed], tick)[0]
+
+    def paint_batch(self, shot: Shot, seeds: Sequence[int], tick: Tick = lambda: None) -> list[Image.Image]:
+        """A shot with each of these seeds, all at once.
+
+        InputError for a file that does not fit the model; PaintError for NaN, and when memory runs out.
+        """
+        family = self.load(shot.base)[0]
+        precision = family.vae.dtype
+        try:
+            return self._paint(shot, seeds, tick)
+        except torch.OutOfMemoryError as error:
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise PaintError(
+                f"size: {len(seeds)} x {shot.width}x{shot.height} takes more memory than there is; make it or the batch"
+                " smaller, or take the hires pass away"
+            ) from error
+        finally:
+            family.vae.to(dtype=precision)  # one that overflowed goes on in fp32, and the next picture must not know
+
+    @torch.no_grad()
+    def _paint(self, shot: Shot, seeds: Sequence[int], tick: Tick) -> list[Image.Image]:
+        family, wardrobe, words = self.load(shot.base)
+        wardrobe.wear(shot.loras)
+        words.wearing(wardrobe.in_text)
+        while wardrobe.notes:
+            self.say(wardrobe.notes.pop(0))
+        words.learn(shot.embeddings)
+        guided = shot.cfg > 1
+        readings = Readings(words, shot.prompt, shot.negative, shot.steps, guided)
+        noise, generators = draw_latents(seeds, shot.height, shot.width)
+        latents = denoise(family, shot.sampler, readings, shot.cfg, noise, generators, tick)
+        if hires := shot.hires:
+            readings = Readings(words, shot.prompt, shot.negative, hires.steps or shot.steps, guided)
+            larger = enlarge(family, latents, hires.scale, hires.upscaler)
+            noise, generators = draw_latents(seeds, larger.shape[-2] * 8, larger.shape[-1] * 8)
+            over = larger, hires.strength
+            latents = denoise(family, shot.sampler, readings, shot.cfg, noise, generators, tick, over)
+        pictures = [self._picture(family, one[None]) for one in latents]  # a VAE's batch is all memory and no speed
+        if shot.face and shot.detector:
+            text = shot.face.prompt or shot.prompt
+            readings = Readings(words, text, shot.negative, shot.steps, guided)
+            detector = self._detector(shot.detector)
+            pictures = [
+                redraw_faces(family, replace(shot, seed=seed), readings, picture, detector, tick)
+                for seed, picture in zip(seeds, pictures, strict=True)
+            ]
+        return pictures
+
+    def _picture(self, family: Family, latents: Tensor) -> Image.Image:
+        pixels = family.decode(latents)
+        if not pixels.isfinite().all():
+            raise PaintError(
+                f"precision: {self.precision} gives NaN with this model; set it to bf16 or fp32, or check the LoRAs"
+            )
+        return to_picture(pixels)
+
+    def _detector(self, file: Path) -> Detector:
+        if file not in self._detectors:
+            self._detectors[file] = Detector(file)
+        return self._detectors[file]

@@ -1,0 +1,162 @@
+"""A resident painter: holds a base model, draws what is asked for by files, and makes way for training.
+
+A request is `requests/<name>.json`, `{"tool": "sample" or "grid", "options": {...}}`, renamed into place; the oldest
+comes first, and taking the file away again calls it off. Its answer is `answers/<name>.json`: `{"report": ...}`, or
+`{"error": ...}` when the options do not fit. While a training runs the model is let go of, and what was
+begun goes on later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer import places
+from trainer.compare import generate, grid
+from trainer.compare.command import TOOLS
+from trainer.compare.generate import Event, quiet, say
+from trainer.compare.options import Generate, Grid, Look, Studio
+from trainer.compare.painter import Painter
+from trainer.durable import make_folder, read_json, write_json
+from trainer.errors import InputError
+from trainer.runfolder import RunFolder
+from trainer.tools.report import Report, Stop, Tell, never, silent
+from trainer.tree import validate
+
+LOOK = 0.2  # seconds between two looks for a request
+LOOK_AT_RUNS = 2.0  # seconds between two looks for a training, which reads a file for each run
+
+
+def training() -> str | None:
+    """The name of a training that runs on this machine."""
+    try:
+        runs = [RunFolder(path) for path in places.runs().iterdir() if (path / "pid.json").exists()]
+    except OSError:
+        return None
+    return next((run.path.name for run in runs if run.job is None and run.alive()), None)
+
+
+def run(
+    options: Studio,
+    tell: Tell = silent,
+    should_stop: Stop = never,
+    event: Event = quiet,
+    busy: Callable[[], str | None] = training,
+) -> Report:
+    """Answers requests until it is asked to stop, or nothing was asked for long enough.
+
+    event: told `picture` and `cell` with the name of their request, `answer` for each, and `waiting` for a training.
+    """
+    desk = Desk(Path(options.folder).expanduser(), tell, should_stop, event, busy)
+    last = time.monotonic()
+    while not should_stop() and time.monotonic() - last < options.idle_minutes * 60:
+        if desk.makes_way():
+            last = time.monotonic()
+        elif (request := desk.oldest()) is not None:
+            desk.answer(request)
+            last = time.monotonic()
+            continue
+        time.sleep(LOOK)
+    desk.free()
+    return Report(f"{desk.answered} requests answered.", found={"answered": desk.answered}, stopped=should_stop())
+
+
+@dataclass
+class Desk:
+    """Requests and answers, and the painter that is kept between them."""
+
+    folder: Path
+    tell: Tell
+    should_stop: Stop
+    event: Event
+    busy: Callable[[], str | None]
+    answered: int = 0
+    painter: Painter | None = None
+    _waits: str | None = None
+    _looked: float = field(default=float("-inf"))
+
+    def __post_init__(self) -> None:
+        for name in ("requests", "answers"):
+            make_folder(self.folder / name)
+
+    def oldest(self) -> Path | None:
+        """The request that has waited longest."""
+        waiting = []
+        for file in (self.folder / "requests").glob("*.json"):
+            try:
+                waiting.append((file.stat().st_mtime_ns, file.name, file))
+            except FileNotFoundError:
+                continue  # called off this moment
+        return min(waiting)[2] if waiting else None
+
+    def makes_way(self) -> bool:
+        """Whether a training runs; the model is then let go of. Looked at now and then."""
+        if time.monotonic() - self._looked >= LOOK_AT_RUNS:
+            self._looked = time.monotonic()
+            before, self._waits = self._waits, self.busy()
+            if self._waits and not before:
+                self.event("waiting", run=self._waits)
+        if self._waits:
+            self.free()
+        return self._waits is not None
+
+    def free(self) -> None:
+        """Gives the memory back."""
+        if self.painter:
+            self.painter.free()
+            self.painter = None
+
+    def answer(self, file: Path) -> None:
+        """Does what a request says; one that makes way for a training stays, with what is left of it to do."""
+        try:
+            told = read_json(file)
+            if not isinstance(told, dict) or told.get("tool") not in TOOLS:
+                raise InputError(f"tool: {file.name} names none; there are {', '.join(TOOLS)}")
+            options = validate(TOOLS[told["tool"]][0], told.get("options"))
+            report = self._draw(options, file)
+            if report.stopped and self._waits and file.exists():
+                self._keep(file, told, options, report)
+                return
+            answer: dict[str, Any] = {"report": report.to_json()}
+        except InputError as error:
+            answer = {"error": str(error)}
+        except ValueError as error:
+            answer = {"error": f"{file.name} is no JSON ({error})"}
+        except FileNotFoundError:
+            return  # called off this moment
+        write_json(self.folder / "answers" / file.name, answer)
+        file.unlink(missing_ok=True)
+        self.answered += 1
+        self.event("answer", request=file.stem, error=answer.get("error"))
+
+    def _draw(self, options: Look, file: Path) -> Report:
+        wanted = options.device, options.precision
+        if self.painter is None or self.painter.wanted != wanted:
+            self.free()
+            self.painter = Painter(options, say)
+
+        def gone() -> bool:
+            if self.should_stop() or not file.exists():
+                return True
+            if time.monotonic() - self._looked >= LOOK_AT_RUNS:
+                self._looked, self._waits = time.monotonic(), self.busy()
+            return self._waits is not None
+
+        def event(kind: str, /, **facts: Any) -> None:
+            self.event(kind, request=file.stem, **facts)
+
+        if isinstance(options, Grid):
+            return grid.run(options, self.tell, gone, event, self.painter)
+        assert isinstance(options, Generate), "there are two tools"
+        return generate.run(options, self.tell, gone, event, self.painter)
+
+    def _keep(self, file: Path, told: dict[str, Any], options: Look, report: Report) -> None:
+        """Leaves a request for later: a grid keeps its cells by itself; pictures that are done are taken off."""
+        self.event("waiting", run=self._waits, request=file.stem)
+        if isinstance(options, Generate):
+            done = len(report.files)
+            left = {"seed": (options.seed + done) % generate.SEEDS, "count": options.count - done // options.batch}
+            write_json(file, {**told, "options": {**told["options"], **left}})
