@@ -9,6 +9,7 @@
     python launch.py folders ...        prepare, balance, dedupe, import, group: its folders
     python launch.py models ...         what the tools can use, and a way to fetch it
     python launch.py undo DIR ...       what was changed in a data set, and the way back
+    python launch.py lora|model ...     extract, merge, resize, convert, verify, average: files of LoRAs and models
     python launch.py sample|grid ...    pictures by a base model with LoRAs, one by one or side by side
     python launch.py test [...]         ruff, pyrefly, then pytest; what follows goes to pytest
     python launch.py --check            what this machine has and which PyTorch fits; changes nothing
@@ -39,7 +40,7 @@ from trainer.launcher.venv import Venv
 ROOT = Path(__file__).resolve().parent
 VENV = Venv(ROOT)
 OLDEST_PYTHON = (3, 11)
-WORDS = ("train", "config", "caption", "images", "folders", "models", "undo", "sample", "grid", "job")
+WORDS = ("train", "config", "caption", "images", "folders", "models", "undo", "sample", "grid", "lora", "model", "job")
 CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyrefly", "check"])
 # -P: a torch.py or trainer/ that lies in the current folder (among downloaded pictures, say) is not imported.
 MODULE = [str(VENV.python), "-P", "-m"]

@@ -19,7 +19,7 @@ from tests.corpus import Planted, compared, draw_set, photo
 from tests.test_images_focus import make_yunet
 from trainer.config import Buckets
 from trainer.data.folders import Folder
-from trainer.doctor import command, measures, rules
+from trainer.doctor import command, rules
 from trainer.doctor.amount import amount, too_few
 from trainer.doctor.finding import Finding
 from trainer.doctor.framing import Framing, by_tags
@@ -27,6 +27,7 @@ from trainer.doctor.options import Doctor
 from trainer.doctor.report import Report, report
 from trainer.doctor.score import PARTS, score
 from trainer.errors import InputError
+from trainer.images import measures
 
 SEED = 2007  # the limits were found on seeds 0 to 4
 
@@ -188,6 +189,15 @@ def test_folders_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 def folder_of(name: str, count: int) -> tuple[Folder, list[str]]:
     repeats = int(name.split("_")[0]) if name[0].isdigit() else 1
     return Folder(name, Path(name), repeats, "zk9"), [f"{name}/{number}.png" for number in range(count)]
+
+
+def test_a_set_without_a_picture_that_can_be_read_has_no_good_score(tmp_path: Path) -> None:
+    (tmp_path / "10_zk9").mkdir()
+    (tmp_path / "10_zk9" / "broken.png").write_bytes(b"PNG, or so it says")
+    told = report(Doctor(folder=str(tmp_path))).to_json()
+    assert [part["name"] for part in told["score"]["parts"]] == ["Files", "Amount"] and told["score"]["points"] == 0
+    assert {finding["kind"] for finding in told["findings"]} == {"broken", "too_few"}
+    assert told["not_checked"] == ["No picture can be read, so nothing else was looked at"]
 
 
 def test_the_advice_shows_its_arithmetic() -> None:

@@ -15,6 +15,7 @@ from trainer.doctor.cures import CURES, cure
 from trainer.doctor.options import Doctor
 from trainer.doctor.report import report
 from trainer.errors import InputError
+from trainer.snapshots import begin
 from trainer.tags import tokens
 
 Files = dict[str, bytes]
@@ -124,6 +125,10 @@ def test_the_best_of_a_group_stays_and_the_others_lie_aside_with_their_captions(
         ("truncate", ["10_zk9 woman/c.png"], {"tokens": 10}, "tokens: 10 is no limit"),
         ("truncate", ["10_zk9 woman/c.png"], {"size": "75"}, "size: 75 is no argument"),
         ("restore", [], {"snapshot": "../.."}, "snapshot: "),
+        ("write_missing", ["10_zk9 woman/d.png"], {"words": "x", "caption_extension": "/../x"}, "caption_extension: "),
+        ("write_missing", ["10_zk9 woman/d.png"], {"words": "x", "caption_extension": ".x\0"}, "caption_extension: "),
+        ("write_missing", ["10_zk9 woman/d.png"], {"words": "x", "caption_extension": "txt"}, "caption_extension: "),
+        ("rename", ["10_zk9 woman/e.png", "10_zk9 woman/e.jpg"], {"caption_extension": ""}, "caption_extension: "),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_changes_nothing(
@@ -136,6 +141,18 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(
     assert files(folder.parent) == before
     with pytest.raises(InputError, match="folder: "):
         cure(str(folder / "gone"), "set_aside", [])
+
+
+@pytest.mark.parametrize("names", [["a.png"], ["a.png", "b.png"]])
+def test_a_cure_is_taken_back_by_its_own_snapshot(folder: Path, names: list[str]) -> None:
+    other = begin(folder, "of another writer")
+    other.id = "9999-12-31_235959-999999999"
+    other.keep(folder / "10_zk9 woman" / "c.txt")
+    before = files(folder)
+    done = cure(str(folder), "add_trigger", [f"10_zk9 woman/{name}" for name in names], {"trigger": "sks"})
+    assert done["done"] == len(names) and files(folder) != before
+    do(folder, done["undo"])
+    assert files(folder) == before
 
 
 def test_every_cure_of_a_report_is_known(folder: Path) -> None:

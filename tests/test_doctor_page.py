@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from PIL import Image, ImageDraw
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from tests.browser import chromium, needs_browser
-from tests.test_panel import free_port
+from tests.browser import needs_browser
+from tests.serving import Served, free_port
 from tests.waiting import PATIENCE, until
 from trainer.doctor.options import Doctor
 from trainer.doctor.report import report
@@ -31,7 +27,6 @@ from webui import api, doctor, pictures, tasks
 from webui.jobs import Jobs
 from webui.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[1]
 JOB = "images.report"
 TIMES = "\N{MULTIPLICATION SIGN}"
 LOOKS = ("page", "panel", "tool", "doctor")
@@ -68,11 +63,13 @@ def aside(names: list[str], label: str = "Set these pictures aside") -> dict[str
 
 
 def report_on(folder: Path) -> dict[str, Any]:
-    """A report in the shape of trainer.doctor.report."""
+    """A report in the shape of trainer.doctor.report, with what no real one on small pictures has."""
     trigger = {"do": "add_trigger", "label": "Put zk9 first", "pictures": named(0, 1), "trigger": "zk9"}
+    trigger |= {"caption_extension": ".txt"}
     blurred = {name: "sharpness 12, limit 40" for name in named(6, 7)}
     groups = [named(3, 4, 5), named(2, 7)]
     numbers = {"width": 96, "height": 144, "sharpness": 12.0, "noise": 1.5, "lost": 0.04, "bucket": [448, 576]}
+    numbers |= {"clipped": 0.0, "black": 0.0, "bright": 131.0, "cast": 23.3, "faces": None}
     parts = [("Files", 10, 10, "every picture can be read"), ("Sharpness", 9, 15, "2 pictures are blurred")]
     parts += [("Variety", 8, 15, "3 near duplicates"), ("Captions", 5, 10, "2 captions lack the trigger zk9")]
     arithmetic = "9 pictures x 24 repeats x 8 epochs / batch 2 = 864 steps"
@@ -100,11 +97,31 @@ def report_on(folder: Path) -> dict[str, Any]:
         },
         "buckets": [{"size": [448, 576], "pictures": 7, "lost": 0.04}, {"size": [512, 512], "pictures": 2, "lost": 0}],
         "lost": 0.031,
-        "advice": {"repeats": 24, "epochs": 8, "batch": 2, "steps": 864, "arithmetic": arithmetic, "folders": folders},
-        "not_checked": ["faces, since there is no face detector: put it into the models folder"],
+        "advice": {"repeats": 24, "epochs": 8, "batch": 2, "steps": 864, "arithmetic": arithmetic, "folders": folders,
+                   "looks": 192, "usual_steps": 864},
+        "not_checked": ["faces: put a detector into the <b>models</b> folder"],
         "measured": dict.fromkeys(named(6, 7), numbers),
-        "problems": [{"file": "10_zk9/<b>x</b>.gif", "what": "cannot be read", "done": "left out"}],
     }  # fmt: skip
+
+
+NAMES = ("details", "measured")  # whose keys are pictures
+
+
+def shape(told: Any, key: str = "") -> set[str]:
+    """The names in a report, each with those that it stands in."""
+    if isinstance(told, list):
+        return {name for one in told for name in shape(one, key)}
+    if not isinstance(told, dict):
+        return {key}
+    return {key} | {
+        name for word, one in told.items() for name in shape(one, f"{key}.{'*' if key.endswith(NAMES) else word}")
+    }
+
+
+def test_the_report_that_is_drawn_here_has_the_shape_of_a_real_one(tmp_path: Path) -> None:
+    folder = draw(tmp_path / "zk9")
+    real = report(Doctor(folder=str(folder), trigger="zk9")).to_json()
+    assert shape(report_on(folder)) == shape(real)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -211,7 +228,6 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.settings = settings_in(folder, free_port())
         self.settings.runs.mkdir(parents=True)
-        self.address = f"http://127.0.0.1:{self.settings.port}/under/a/prefix/"
         self.set = draw(folder / "sets" / "zk9")
         self.jobs = Jobs(self.settings, watch=False)
         self.jobs.pause(True)  # what is started waits: no engine is to run here
@@ -220,15 +236,10 @@ class Server:
             *tasks.routes(self.settings, self.jobs),
             *pictures.routes(self.settings),
             *doctor.routes(self.settings),
-            Mount("/static", StaticFiles(directory=ROOT / "webui" / "static")),
             Route("/page", page),
         ]
-        app = Starlette(routes=[Mount("/under/a/prefix", routes=site)])
-        config = uvicorn.Config(app, port=self.settings.port, log_level="critical", lifespan="off")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve()), daemon=True)
-        self.thread.start()
-        until(lambda: self.server.started)
+        self.served = Served(site, self.settings.port)
+        self.address = self.served.address
 
     def record(self, told: dict[str, Any]) -> RunFolder:
         """The run of a report, as the engine leaves it."""
@@ -244,8 +255,7 @@ class Server:
     def stop(self) -> None:
         """Ends it."""
         self.jobs.close()
-        self.server.should_exit = self.server.force_exit = True
-        self.thread.join(20)
+        self.served.stop()
 
 
 async def page(request: Request) -> HTMLResponse:
@@ -260,12 +270,6 @@ async def page(request: Request) -> HTMLResponse:
         f"<style>{theme()._get_theme_css()} {own}</style>{links}<body class='{dark}'>"
         '<likeness-doctor></likeness-doctor><script type="module" src="static/page.js"></script>'
     )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -331,8 +335,7 @@ def test_the_report_says_what_to_do_first_and_why(server: Server, show: Show) ->
     assert view.get_by_text("Read from the tags").is_visible()
     view.locator("summary", has_text="Buckets").click()
     assert texts(view, ".ld-buckets tbody tr") == [f"448 {TIMES} 57674 %", f"512 {TIMES} 51220 %"]
-    view.locator("summary", has_text="1 problem").last.click()
-    assert view.locator(".ld-lines b").text_content() == "10_zk9/<b>x</b>.gif"
+    assert texts(view, ".ld-lines li") == ["Faces: put a detector into the <b>models</b> folder"]
     assert re.search("looked at .* just now", view.locator(".ld-head header").text_content())
 
 
@@ -493,6 +496,27 @@ def test_each_folder_has_its_own_report(server: Server, show: Show) -> None:
     view.get_by_role("textbox", name="Image folder").fill(str(server.set.parent))
     view.get_by_text("Nothing is changed until you press one").wait_for()
     assert view.locator(".ld-sum").count() == 0
+
+
+@needs_browser
+def test_a_folder_that_is_browsed_for_has_its_report_at_once(server: Server, show: Show) -> None:
+    other = draw(server.set.parent / "other", 2)
+    server.record(report_on(server.set))
+    server.record({**report_on(other), "findings": [], "score": {"points": 100, "of": 100, "parts": []}})
+    view = show()
+    view.get_by_role("heading", name="zk9", exact=True).wait_for()
+    view.evaluate(
+        """addEventListener('likeness-folder', event => {
+            window.told = [event.detail, document.querySelector('likeness-doctor').folder]
+        })"""
+    )
+    view.get_by_role("button", name="Browse for Image folder").click()
+    view.get_by_role("button", name="↑ up").click()
+    view.get_by_role("button", name="other/").click()
+    until(lambda: view.get_by_label("Path").input_value() == str(other))
+    view.get_by_role("button", name="Choose this folder").click()
+    view.get_by_role("heading", name="other", exact=True).wait_for()
+    assert view.evaluate("window.told") == [str(other), str(other)]
 
 
 @needs_browser

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
+import os
 import shutil
 import stat
 import zipfile
@@ -17,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from trainer import aside, places
 from trainer.data.folders import SHIPPED
@@ -27,7 +29,7 @@ from trainer.errors import InputError
 from trainer.folders import balance, dedupe, files, group, importing, intake, prepare
 from trainer.folders.command import TOOLS, run_tool
 from trainer.folders.options import Balance, Dedupe, Group, Import, Prepare
-from trainer.images.similar import fingerprint, fingerprint_of, groups, hashes
+from trainer.images.similar import duplicates, fingerprint, fingerprint_of
 from trainer.pocket import draw
 from trainer.snapshots import begin, load
 
@@ -196,6 +198,114 @@ def test_what_was_set_aside_or_kept_comes_back_under_the_new_name(tmp_path: Path
     assert (folder / "1.txt").read_text() == "old" and not (root / "10_zk9").exists()
 
 
+class Crash(BaseException):
+    """The machine goes off."""
+
+
+def renamed_until(moment: int, fault: BaseException, monkeypatch: pytest.MonkeyPatch, wish: Balance) -> bool:
+    """Balances with a fault at that renaming or writing; False when there are not so many."""
+    count = 0
+
+    def counted(real: Any) -> Any:
+        def call(*paths: Any) -> None:
+            nonlocal count
+            count += 1
+            if count == moment:
+                raise fault
+            real(*paths)
+
+        return call
+
+    with monkeypatch.context() as change:
+        for name in ("rename", "replace"):
+            change.setattr(os, name, counted(getattr(os, name)))
+        try:
+            balance.run(wish)
+        except (Crash, DiskError):
+            return True
+    return count >= moment
+
+
+def twice(tmp_path: Path, count: int) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """Folders balanced once, that are to be balanced again in a chain; and all files before both."""
+    root = tmp_path / f"img{count}"
+    for name, pictures in (("2_zk9", 5), ("20_zk9", 2)):
+        (root / name).mkdir(parents=True)
+        for number in range(pictures):
+            (root / name / f"{number}.png").write_bytes(f"{name}{number}".encode())
+        begin(root, "captions").write(root / name / "0.txt", b"new")
+    aside.set_aside(root, [root / "2_zk9" / "4.png"])
+    first = everything(root)
+    balance.run(Balance(folder=str(root), steps=80, apply=True))  # 2 -> 20 -> 40
+    second = everything(root)
+    assert {path.name for path in root.glob("*_zk9")} == {"20_zk9", "40_zk9"}
+    return root, first, second
+
+
+@pytest.mark.parametrize("fault", [Crash(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("undo", [False, True])
+def test_a_renaming_cut_off_anywhere_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException, undo: bool
+) -> None:
+    moment, cut = 1, 0
+    root, first, second = twice(tmp_path, moment)
+    again, back = Balance(folder=str(root), steps=160, apply=True), Balance(folder=str(root), undo=True)
+    if undo:
+        balance.run(again)
+        second.pop(".likeness/balance.json")
+    while renamed_until(moment, fault, monkeypatch, back if undo else again):
+        begun = (root / ".likeness" / "renaming.json").exists()
+        if begun:
+            with pytest.raises(InputError, match="take that back first, with undo in Dataset balancing"):
+                load(root, min(os.listdir(root / ".likeness" / "snapshots"))).restore()
+            with pytest.raises(InputError, match="take that back first"):
+                aside.put_back(root, aside.names(root))
+        cut += begun
+        if begun or undo:
+            balance.run(back)
+        assert everything(root) == second
+        if undo:
+            balance.run(again)
+        moment += 1
+    assert moment == (7 if undo else 8) and cut == (5 if undo else 6 if isinstance(fault, Crash) else 0)
+    if undo:
+        assert everything(root) == second
+    else:
+        balance.run(back)
+        assert {path.name for path in root.glob("*_zk9")} == {"20_zk9", "40_zk9"}
+        root, first, second = twice(tmp_path, 0)
+        assert renamed_until(4, fault, monkeypatch, Balance(folder=str(root), steps=160, apply=True))
+        for _ in range(2 if isinstance(fault, Crash) else 1):  # the renaming before can be taken back as ever
+            balance.run(Balance(folder=str(root), undo=True))
+        assert everything(root) == first
+
+
+def test_a_renaming_cut_off_is_taken_back_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, _, second = twice(tmp_path, 0)
+    wish = Balance(folder=str(root), steps=160, apply=True)
+    assert renamed_until(4, Crash(), monkeypatch, wish) and (root / ".likeness" / "renaming.json").exists()
+    assert {path.name for path in root.glob("*_zk9")} != {"20_zk9", "40_zk9"}
+    balance.run(wish)
+    assert {path.name: len([*path.glob("*.png")]) for path in root.glob("*_zk9")} == {"40_zk9": 4, "80_zk9": 2}
+    balance.run(Balance(folder=str(root), undo=True))
+    kept = everything(root)
+    assert {name: kept[name] for name in kept} == {name: second[name] for name in second if "balance" not in name}
+
+
+def test_balancing_touches_nothing_behind_links(tmp_path: Path) -> None:
+    outside = concepts(tmp_path / "outside", {"10_zk9": 1})
+    (outside / "list.jsonl").write_text("private 10_zk9/")
+    for number, place in enumerate((".likeness", ".likeness/aside", ".likeness/aside/x", ".likeness/snapshots/x")):
+        root = concepts(tmp_path / str(number), {"10_zk9": 2})
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).symlink_to(outside)
+        with pytest.raises(InputError, match="a link leads out of the folder"):
+            balance.run(Balance(folder=str(root), steps=100, apply=True))
+        assert (root / "10_zk9").is_dir()
+    assert {path.name for path in outside.iterdir()} == {"10_zk9", "list.jsonl"}
+    assert (outside / "list.jsonl").read_text() == "private 10_zk9/"
+
+
 def test_two_pictures_of_one_name_that_were_set_aside_are_both_kept(tmp_path: Path) -> None:
     for content in (b"first", b"second"):
         (tmp_path / "a.png").write_bytes(content)
@@ -291,26 +401,31 @@ ALTERED = {
     "cropped": lambda image: image.crop((2, 1, 94, 95)),
     "marked": marked,
     "stronger": lambda image: ImageEnhance.Contrast(image).enhance(1.2),
+    "mirrored": ImageOps.mirror,
 }
 
 
 def test_near_duplicates_are_found_and_others_are_not() -> None:
     sources = [photo(number) for number in range(40)]
     pictures = sources + [change(image) for change in ALTERED.values() for image in sources]
-    found = groups([fingerprint(image) for image in pictures])
+    found = duplicates([fingerprint(image) for image in pictures])
     wanted = [{place + 40 * copy for copy in range(len(ALTERED) + 1)} for place in range(40)]
     right = sum(len(set(members) & next(want for want in wanted if members[0] in want)) for members in found)
     assert right >= 0.95 * len(pictures)
     assert all(any(set(members) <= want for want in wanted) for members in found)
-    assert groups([]) == [] == groups([fingerprint(sources[0])])
-    assert len(set(hashes([fingerprint(image) for image in sources]).tolist())) == 40
+    assert duplicates([]) == [] == duplicates([fingerprint(sources[0])])
 
 
 def test_drawings_of_one_creature_are_no_duplicates() -> None:
     shipped = [Image.open(path) for path in sorted((SHIPPED["zk9"] / "img").rglob("*.png"))]
-    assert len(shipped) == 12 and groups([fingerprint(image) for image in shipped]) == []
+    assert len(shipped) == 12 and duplicates([fingerprint(image) for image in shipped]) == []
     drawn = [fingerprint(draw.picture(seed).picture) for seed in range(300)]
-    assert sum(map(len, groups(drawn))) <= 0.05 * len(drawn)  # of 300 simple drawings a few do look the same
+    assert sum(map(len, duplicates(drawn))) <= 0.05 * len(drawn)  # of 300 simple drawings a few do look the same
+
+
+def test_plain_grounds_are_duplicates_when_they_are_equal() -> None:
+    plain = [fingerprint(Image.new("RGB", (64, 64), colour)) for colour in ("red", "blue", "red")]
+    assert duplicates(plain) == [[0, 2]]
 
 
 def test_the_quick_way_sees_the_same_picture(tmp_path: Path) -> None:
@@ -321,7 +436,7 @@ def test_the_quick_way_sees_the_same_picture(tmp_path: Path) -> None:
     turned = save(tmp_path / "b.jpg", image.transpose(Image.Transpose.ROTATE_90), quality=90, exif=exif)
     lossless = save(tmp_path / "c.png", image)
     prints = [fingerprint_of(path) for path in (plain, turned, lossless)]
-    assert groups(prints) == [[0, 1, 2]]
+    assert duplicates(prints) == [[0, 1, 2]]
     assert np.abs(prints[0].astype(int) - fingerprint(image)).mean() < 3
     with pytest.raises(InputError, match="damaged"):
         fingerprint_of(save(tmp_path / "d.jpg", image)) if not (tmp_path / "d.jpg").write_bytes(
@@ -440,6 +555,23 @@ def test_a_folder_comes_in_with_captions_and_without_what_is_known(source: Path,
     assert [str(problem) for problem in report.problems] == ["notes.doc: neither a picture nor a caption: left out"]
     assert importing.run(Import(folder=str(goal), source=str(source))).found["known"] == 3 and told
     assert everything(goal) == after
+
+
+def test_what_comes_in_is_flushed_as_windows_wants_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags: list[tuple[int, bool]] = []
+
+    def flush(file: int) -> None:
+        flags.append((fcntl.fcntl(file, fcntl.F_GETFL), stat.S_ISREG(os.fstat(file).st_mode)))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    (source / "0.png").chmod(0o400)
+    importing.run(Import(source=str(source), folder=str(tmp_path / "set")))
+    modes = [flag & os.O_ACCMODE for flag, is_file in flags if is_file]
+    assert modes == [os.O_RDWR] * 4  # three pictures and a caption
+    assert (tmp_path / "set" / "0.png").stat().st_mode & stat.S_IWUSR
+    (source / "0.png").chmod(0o600)
 
 
 def test_kohya_s_folders_in_a_zip_keep_their_names(tmp_path: Path) -> None:

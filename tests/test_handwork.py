@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-import socket
-import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -16,18 +13,18 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image, ImageDraw
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from tests.browser import chromium, needs_browser
+from tests.browser import needs_browser
+from tests.serving import Served, free_port
 from tests.test_images_focus import make_yunet, person
 from tests.waiting import PATIENCE, until
+from trainer.data.pictures import PictureError, open_picture
 from trainer.images.command import run_tool
 from trainer.images.focus import DRAWN
 from trainer.images.options import Background, Crop
@@ -36,7 +33,6 @@ from trainer.snapshots import snapshots
 from webui import handwork, pictures, routing
 from webui.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZES = "64x64,64x96"
 X = " \N{MULTIPLICATION SIGN} "
 
@@ -205,13 +201,64 @@ def test_a_link_in_a_data_set_leads_nothing_out(tmp_path: Path, folder: Path, cl
     (folder / ".likeness").symlink_to(outside)
     (folder / "masks").symlink_to(outside)
     wish = {"folder": str(folder), "name": "a.png"}
-    assert client.post("/api/crop/boxes", json={**wish, "box": [0, 0, 1, 1]}).status_code == 403
+    answer = client.post("/api/crop/boxes", json={**wish, "box": [0, 0, 1, 1]})
+    assert answer.status_code == 400 and "a link leads out of the folder" in answer.json()["error"]
     assert client.post("/api/mask", json={**wish, "png": png(Image.new("L", (400, 300)))}).status_code == 403
     assert client.get("/api/mask/list", params={**wish, "masks": str(folder / "masks")}).status_code == 403
     assert list(outside.iterdir()) == []
 
 
+def test_a_private_file_in_the_place_of_boxes_is_not_told(tmp_path: Path, folder: Path, client: TestClient) -> None:
+    (tmp_path / "private.json").write_text('{"password": "hunter2"}')
+    (folder / DRAWN).parent.mkdir()
+    (folder / DRAWN).symlink_to(tmp_path / "private.json")
+    for answer in (
+        client.get("/api/crop/boxes", params={"folder": str(folder)}),
+        client.get("/api/crop/cut", params={"folder": str(folder), "name": "a.png"}),
+        client.get("/api/crop/proposal", params={"folder": str(folder), "name": "a.png"}),
+    ):
+        assert answer.status_code == 400 and "boxes.json: a link leads out" in answer.json()["error"]
+        assert "hunter2" not in answer.text and "password" not in answer.text
+    assert not (folder.with_name(f"{folder.name}_cropped")).exists()
+
+
 # Masks
+
+
+def test_a_folder_of_pictures_may_be_called_masks(folder: Path, client: TestClient) -> None:
+    (folder / "inside").rename(folder / "inside2")
+    (folder / "inside2" / "masks").mkdir()
+    (folder / "inside2" / "a.png").rename(folder / "inside2" / "masks" / "a.png")
+    wish = {"folder": str(folder), "name": "inside2/masks/a.png", "png": png(Image.new("L", (400, 300)))}
+    saved = told(client.post("/api/mask", json=wish))
+    assert Path(saved["file"]) == folder / "masks" / "inside2" / "masks" / "a.png"
+    assert [snapshot.id for snapshot in snapshots(folder)] == [saved["snapshot"]]
+    assert not [*(folder / "masks").rglob(".likeness")]
+
+
+def test_a_picture_s_size_is_read_from_its_head(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, files = noise((300, 200)), []
+    for suffix, turn in ((suffix, turn) for suffix in ("jpg", "png", "webp", "tiff") for turn in range(1, 9)):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        files.append(folder / f"{turn}.{suffix}")
+        picture.save(files[-1], exif=exif)
+    picture.save(folder / "plain.png")
+    files.append(folder / "plain.png")
+    expected = [open_picture(file, "#000000").image.size for file in files]
+    assert set(expected) == {(300, 200), (200, 300)}
+    with monkeypatch.context() as blind:
+        blind.setattr(handwork, "open_picture", lambda *arguments: pytest.fail("decoded"))
+        assert [handwork._size(file) for file in files] == expected
+    (folder / "x.png").write_bytes(b"<html>")
+    (folder / "cut.jpg").write_bytes((folder / "1.jpg").read_bytes()[:30])
+    for name, words in (("x.png", "a web page"), ("cut.jpg", "damaged or cut off"), ("gone.png", "cannot be opened")):
+        with pytest.raises(PictureError, match=f"{name}: {words}"):
+            handwork._size(folder / name)
+    monkeypatch.setattr(handwork, "MOST_PIXELS", 59_999)
+    monkeypatch.setattr("trainer.data.pictures.MOST_PIXELS", 59_999)
+    with pytest.raises(PictureError, match="300 x 200 pixels, more than"):
+        handwork._size(folder / "plain.png")
 
 
 def test_a_mask_is_kept_whole_and_the_old_one_in_a_snapshot(folder: Path, client: TestClient) -> None:
@@ -291,28 +338,6 @@ def test_large_pictures_are_sent_upright_and_within_bounds(folder: Path, client:
 # In a browser
 
 
-class Server:
-    """The routes and the static files on a free port; `/page` shows one element."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as bound:
-            bound.bind(("127.0.0.1", 0))
-            self.port = int(bound.getsockname()[1])
-        self.address = f"http://127.0.0.1:{self.port}/under/"
-        settings = settings_for(folder)
-        routes = [Route("/page", page), *handwork.routes(settings), *pictures.routes(settings)]
-        site = [Mount("/under", routes=[*routes, Mount("/static", StaticFiles(directory=ROOT / "webui" / "static"))])]
-        config = uvicorn.Config(Starlette(routes=site), port=self.port, log_level="critical", lifespan="off")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve()), daemon=True)
-        self.thread.start()
-        until(lambda: self.server.started)
-
-    def stop(self) -> None:
-        self.server.should_exit = self.server.force_exit = True
-        self.thread.join(20)
-
-
 async def page(request: Request) -> HTMLResponse:
     return HTMLResponse(
         '<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">'
@@ -322,19 +347,15 @@ async def page(request: Request) -> HTMLResponse:
     )
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
 Show = Callable[..., Any]
 
 
 @pytest.fixture
 def show(tmp_path: Path, folder: Path, browser: Any) -> Iterator[Show]:
     """Opens a page with an element; fails when a script fails, or when anything but our server is asked."""
-    server, contexts, wrong = Server(tmp_path), [], []
+    settings = settings_for(tmp_path)
+    server = Served([Route("/page", page), *handwork.routes(settings), *pictures.routes(settings)], free_port())
+    contexts, wrong = [], []
 
     def go(element: str, width: int = 1280, **more: str) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, has_touch=width < 500)
@@ -566,9 +587,9 @@ def test_a_stroke_is_on_the_disk_and_the_background_follows_it(folder: Path, sho
     assert mask.shape == (300, 400)
     assert (mask[away < 28.5] == 255).all() and (mask[away > 31.5] == 0).all()  # places on screen are whole pixels
     assert 0 < ((mask > 0) & (mask < 255)).sum() < 4 * 400 + 4 * 60
-    view.evaluate("addEventListener('likeness-redo', event => { document.title = JSON.stringify(event.detail) })")
+    view.evaluate("addEventListener('likeness-redo', event => { document.title = event.target.localName })")
     view.get_by_role("button", name="Make the picture again with this mask").click()
-    assert json.loads(view.title()) == {"folder": str(folder), "name": "a.png"}
+    assert view.title() == "likeness-mask"
     for name, size in (("b.jpg", (200, 300)), ("inside/a.png", (400, 300))):
         (folder / "masks" / name).parent.mkdir(exist_ok=True)
         Image.new("L", size).save((folder / "masks" / name).with_suffix(".png"))

@@ -22,7 +22,7 @@ TORCH_FREE = (
     *("trainer.data.pictures", "trainer.families.detect", "trainer.places", "trainer.draws", "trainer.errors"),
     *("trainer.options", "trainer.__main__", "trainer.kohya", "trainer.dataset_toml", "trainer.advice", "trainer.tree"),
     *(f"trainer.compare.{name}" for name in ("options", "prompts", "samplers", "shelf", "plan", "sheet", "command")),
-    *("trainer.tools.options", "trainer.tools.command"),
+    *("trainer.tools.options", "trainer.tools.command", "trainer.tools.report"),
     *("trainer.aside", "trainer.downloads", "trainer.flags", "trainer.jobs", "trainer.snapshots", "trainer.undo"),
     *(
         f"trainer.{room}.{path.stem}"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -16,15 +13,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlparse
 
 import pytest
-import uvicorn
 from PIL import Image, ImageDraw
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
-from tests.browser import chromium, needs_browser
+from tests.browser import needs_browser
+from tests.serving import Served, free_port
 from tests.waiting import PATIENCE, until
 from trainer.config import Config
 from trainer.runfolder import RunFolder
@@ -32,7 +27,6 @@ from webui import api, machine, process
 from webui.jobs import Jobs
 from webui.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[1]
 PER_EPOCH = 40
 PROMPTS = ("zk9, a creature on grass", "a red star on snow")
 
@@ -99,28 +93,18 @@ class Server:
         data = folder / "data"
         (data / "runs").mkdir(parents=True, exist_ok=True)
         self.settings = Settings("127.0.0.1", self.port, data, data / "runs", (), (folder,))
-        self.address = f"http://127.0.0.1:{self.port}/under/a/prefix/"
         self.start()
 
     def start(self) -> None:
         """Serves, on the same port each time."""
         self.jobs = Jobs(self.settings, watch=False)
-        site = [
-            *api.routes(self.settings, self.jobs),
-            Mount("/static", StaticFiles(directory=ROOT / "webui" / "static")),
-        ]
-        app = Starlette(routes=[Mount("/under/a/prefix", routes=[Route("/page", page), *site])])
-        config = uvicorn.Config(app, port=self.port, log_level="critical", lifespan="off", timeout_graceful_shutdown=0)
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve()), daemon=True)
-        self.thread.start()
-        until(lambda: self.server.started)
+        self.served = Served([Route("/page", page), *api.routes(self.settings, self.jobs)], self.port)
+        self.address = self.served.address
 
     def stop(self) -> None:
         """Ends it as a crash would."""
         self.jobs.close()
-        self.server.should_exit = self.server.force_exit = True
-        self.thread.join(20)
+        self.served.stop()
 
 
 async def page(request: Request) -> HTMLResponse:
@@ -131,18 +115,6 @@ async def page(request: Request) -> HTMLResponse:
         '<link rel="stylesheet" href="static/panel.css"><body><input id="into">'
         f'<input id="trigger" value="zk9">{shown}<script type="module" src="static/page.js"></script>'
     )
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -399,9 +371,9 @@ def test_an_element_that_goes_lets_its_stream_go(server: Server, show: Show) -> 
             const close = EventSource.prototype.close
             EventSource.prototype.close = function () { window.streamsClosed++; return close.call(this) }
         }""")
-        view.locator("likeness-job").evaluate("job => job.style.display = 'none'")  # a tab that is not chosen
+        view.locator("likeness-job").evaluate("job => { job.hidden = true }")  # a tab that is not chosen
         view.wait_for_function("window.streamsClosed === 1")
-        view.locator("likeness-job").evaluate("job => job.style.display = ''")
+        view.locator("likeness-job").evaluate("job => { job.hidden = false }")
         add_epoch(run, 2)
         view.get_by_text("80 of 400").wait_for()
         view.locator("likeness-job").evaluate("job => job.remove()")

@@ -198,14 +198,14 @@ def ask(folder: Path, server: str, *flags: str) -> int:
 def test_a_server_is_asked_with_picture_and_tags(
     folder: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MY_KEY", "secret")
+    monkeypatch.setenv("MY_API_KEY", "secret")
     flags = [
         "--prompt",
         "describe: {tags}",
         "--model",
         "seer",
         "--key-variable",
-        "MY_KEY",
+        "MY_API_KEY",
         "--side",
         "64",
         "--batch",
@@ -245,10 +245,18 @@ def test_a_server_that_fails_is_told(
 
 def test_nothing_is_sent_without_an_address(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["caption", str(folder), "--captioner", "endpoint"]) == 2
-    assert "url: Field required" in capsys.readouterr().err
+    assert "url: it is empty; give one" in capsys.readouterr().err
     assert ask(folder, "http://127.0.0.1:9/v1") == 2
     assert "cannot be reached" in capsys.readouterr().err
-    assert ask(folder, "http://127.0.0.1:9/v1", "--key-variable", "NO_SUCH_VARIABLE") == 2
+    assert ask(folder, "http://127.0.0.1:9/v1", "--key-variable", "NO_SUCH_API_KEY") == 2
     assert "is not set" in capsys.readouterr().err
     with pytest.raises(ValidationError):
         Endpoint(folder="x", url="file:///etc/passwd")
+
+
+def test_no_variable_is_sent_but_a_key(folder: Path, server: str, monkeypatch: Any, capsys: Any) -> None:
+    for name in ("SECRET_TOKEN", "PATH", "_API_KEY", "MY_API_KEY_ID"):
+        monkeypatch.setenv(name, "private")
+        Server.keys.clear()
+        assert ask(folder, server, "--key-variable", name) == 2
+        assert "Its name must end in `_API_KEY`" in capsys.readouterr().err and not Server.keys

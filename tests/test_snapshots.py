@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer import aside
 from trainer.durable import DiskError
 from trainer.errors import InputError
 from trainer.snapshots import begin, load, snapshots
@@ -113,5 +115,81 @@ def test_a_list_from_elsewhere_reaches_no_file_outside(tmp_path: Path) -> None:
     (folder / "a.txt").write_text("two")
     found = load(folder, made.id)
     assert found.files == {"a.txt": b"one"}
+    (made.place.parent / "empty").mkdir()  # a crash before the list was written
+    assert [each.id for each in snapshots(folder)] == [made.id]
+    with pytest.raises(InputError, match="snapshot: "):
+        load(folder, "a\0")
     found.restore()
     assert (folder / "a.txt").read_text() == "one" and sorted(os.listdir(tmp_path)) == ["secret", "set"]
+
+
+def test_a_full_disk_costs_no_file_that_is_kept_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    made, write = begin(tmp_path, "x"), os.write
+    made.keep(tmp_path / "a")
+    with monkeypatch.context() as full, pytest.raises(DiskError):
+        full.setattr(os, "write", lambda file, data: write(file, data[:9]) if len(data) > 9 else write(-1, data))
+        made.keep(tmp_path / "b")
+    made.keep(tmp_path / "b")
+    assert load(tmp_path, made.id).files == {"a": b"a", "b": b"b"}
+
+
+@pytest.mark.parametrize("link", [".likeness", ".likeness/snapshots", ".likeness/aside"])
+def test_nothing_goes_through_a_link_out_of_the_data_set(tmp_path: Path, link: str) -> None:
+    folder, outside = tmp_path / "set", tmp_path / "outside"
+    (folder / link).parent.mkdir(parents=True)
+    (outside / "snapshots" / "x").mkdir(parents=True)
+    (folder / link).symlink_to(outside)
+    (folder / "a.png").write_bytes(b"mine")
+    before = sorted(tmp_path.rglob("*"))
+    for write in (
+        lambda: begin(folder, "x").keep(folder / "a.png"),
+        lambda: snapshots(folder),
+        lambda: load(folder, "x"),
+    ) if link != ".likeness/aside" else (
+        lambda: aside.set_aside(folder, [folder / "a.png"]),
+        lambda: aside.names(folder),
+        lambda: aside.put_back(folder, ["x/a.png"]),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=f"{link}.*a link leads out of the folder of pictures: remove it"):
+            write()
+    assert sorted(tmp_path.rglob("*")) == before and (folder / "a.png").read_bytes() == b"mine"
+
+
+def test_a_link_within_the_data_set_may_stay(tmp_path: Path) -> None:
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / ".likeness").symlink_to(tmp_path / "hidden")
+    (tmp_path / "a.txt").write_text("one")
+    made = begin(tmp_path, "x")
+    made.write(tmp_path / "a.txt", b"two")
+    load(tmp_path, made.id).restore()
+    assert (tmp_path / "a.txt").read_text() == "one"
+    (tmp_path / ".likeness").unlink()
+    (tmp_path / ".likeness").symlink_to(tmp_path / ".likeness")
+    with pytest.raises(InputError, match="a link leads out"):
+        begin(tmp_path, "x").keep(tmp_path / "a.txt")
+
+
+def test_pictures_set_aside_come_back_into_the_data_set_alone(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "set", tmp_path / "outside"
+    outside.mkdir()
+    (folder / "10_zk9").mkdir(parents=True)
+    (folder / "10_zk9" / "a.png").write_bytes(b"mine")
+    names = aside.set_aside(folder, [folder / "10_zk9" / "a.png"])
+    (folder / "10_zk9").rmdir()
+    (folder / "10_zk9").symlink_to(outside)
+    with pytest.raises(InputError, match="10_zk9: a link leads out"):
+        aside.put_back(folder, names)
+    assert not any(outside.iterdir()) and aside.names(folder) == names
+
+
+def test_a_folder_that_cannot_be_flushed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"mine")
+
+    def fail(folder: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(aside, "sync_folder", fail)
+    with pytest.raises(DiskError, match="the disk reports a fault"):
+        aside.set_aside(tmp_path, [tmp_path / "a.png"])

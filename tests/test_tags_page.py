@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-import uvicorn
 from PIL import Image, ImageDraw
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
-from tests.browser import chromium, needs_browser
-from tests.test_panel import free_port
+from tests.browser import needs_browser
+from tests.serving import Served, free_port
 from tests.waiting import PATIENCE, until
 from trainer.tags.query import parse
 from trainer.tags.tag import bare
@@ -28,7 +23,6 @@ from trainer.tags.tokens import count
 from webui import captions, pictures
 from webui.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[1]
 LOOKS = ("page", "panel", "tags")
 
 
@@ -67,23 +61,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     root, port = tmp_path_factory.mktemp("sets"), free_port()
     settings = Settings("127.0.0.1", port, root / "data", root / "data" / "runs", (), (root,))
     settings.runs.mkdir(parents=True)
-    static = Mount("/static", StaticFiles(directory=ROOT / "webui" / "static"))
-    routes = [Route("/page", page), *captions.routes(settings), *pictures.routes(settings), static]
-    app = Starlette(routes=[Mount("/under/a/prefix", routes=routes)])
-    config = uvicorn.Config(app, port=port, log_level="critical", lifespan="off", timeout_graceful_shutdown=0)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{port}/under/a/prefix/", root
-    server.should_exit = server.force_exit = True
-    thread.join(20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
+    served = Served([Route("/page", page), *captions.routes(settings), *pictures.routes(settings)], port)
+    yield served.address, root
+    served.stop()
 
 
 Show = Callable[..., Any]
@@ -404,6 +384,21 @@ def test_on_a_narrow_screen_the_panes_are_tabs(site: tuple[str, Path], show: Sho
         box = view.get_by_role("dialog").bounding_box()
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390
         button(view, "Close").click()
+
+
+@needs_browser
+def test_it_begins_with_the_folder_that_is_worked_on(folder: Path, site: tuple[str, Path], show: Show) -> None:
+    view, other = show(folder), made(site[1] / "other", 3)
+    view.goto(f"{site[0]}page?{urlencode({'show': '<likeness-tags></likeness-tags>'})}")
+    view.get_by_text("30 of 30 shown").wait_for()
+    view.evaluate("document.querySelector('likeness-tags').hidden = true")  # as another tab hides it
+    view.evaluate("async folder => (await import(new URL('static/folder.js', location))).workOn(folder)", str(other))
+    view.evaluate("setTimeout(() => { document.querySelector('likeness-tags').hidden = false }, 200)")
+    view.get_by_text("3 of 3 shown").wait_for()
+    view.get_by_role("textbox", name="Folder of pictures").fill(str(folder))
+    view.keyboard.press("Enter")
+    view.get_by_text("30 of 30 shown").wait_for()
+    until(lambda: view.evaluate("sessionStorage.getItem('likeness-data')") == str(folder))  # others are told
 
 
 @needs_browser

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from tests.pictures import draw_folder
-from tests.taggers import draw_tagger
-from tests.waiting import until
+from tests.serving import Quiet, serving
+from tests.waiting import PATIENCE, until
 from trainer import jobs as engine
 from trainer.config.parts import Part
 from trainer.errors import InputError
@@ -60,7 +61,7 @@ def ended(jobs: Jobs, run: str) -> Tree:
 # Forms
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", LAYOUT)
 def test_each_option_stands_in_the_form_once(name: str) -> None:
     placed = [option for group in LAYOUT[name].values() for option in group]
     assert sorted([*placed, *BUTTONS.get(name, ())]) == sorted(fields_of(JOBS[name].options))
@@ -71,13 +72,20 @@ def test_each_option_stands_in_the_form_once(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", LAYOUT)
 def test_a_form_read_back_is_the_defaults(name: str, jobs: Jobs) -> None:
     values = form_of(jobs.settings, name)["values"]
     part = JOBS[name].options
     required = {option: f"http://{option}/v1" for option, field in part.model_fields.items() if field.is_required()}
     required |= {"prefix": "zk9 "} if name == "caption.basic" else {}
-    assert part.model_validate(options_of(name, values | required)) == part.model_validate(required)
+    options = options_of(name, values | required)
+    several = {option: [path] for option, path in required.items() if isinstance(options[option], list)}
+    assert part.model_validate(options) == part.model_validate(required | several)
+
+
+def test_a_job_without_a_form_says_so(client: TestClient) -> None:
+    answer = client.get("/api/tools/models.get")
+    assert (answer.status_code, answer.json()["error"].split(";")[0]) == (400, "job: models.get has no form")
 
 
 def test_sizes_and_parts_that_are_off_are_read(jobs: Jobs) -> None:
@@ -114,17 +122,45 @@ def test_a_tool_works_in_a_process_of_its_own_and_can_be_taken_back(
     assert client.get("/api/tools/caption.basic").json()["values"]["prefix"] == "zk9,"
 
 
-def test_a_tagger_is_stopped_and_goes_on(client: TestClient, jobs: Jobs, pictures: Path, tmp_path: Path) -> None:
-    values = {"folder": str(pictures), "model": str(draw_tagger(tmp_path / "pictures" / "tagger")), "batch": "1"}
-    run = client.post("/api/tools/caption.wd14", json={"values": values}).json()["id"]
-    with pytest.raises(Conflict, match="is at work on"):
-        jobs.do("caption.wd14", {"folder": str(pictures)})
-    jobs.command(run, "stop")
-    assert ended(jobs, run)["state"] in ("stopped", "done")  # it may have been faster
-    if jobs.line(run)["state"] == "stopped":
+class Slow(Quiet):
+    """A captioner that has an answer for the first picture, and lets the second wait until `goes_on` is set."""
+
+    asked: ClassVar[list[bytes]] = []
+    goes_on = threading.Event()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.asked.append(body)
+        if len(self.asked) == 2:
+            self.goes_on.wait(PATIENCE)
+        answer = json.dumps({"choices": [{"message": {"content": f"answer {len(self.asked)}"}}]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+
+def test_a_captioner_is_stopped_and_goes_on(client: TestClient, jobs: Jobs, tmp_path: Path) -> None:
+    pictures = draw_folder(tmp_path / "pictures", {"10_zk9": 8}) / "10_zk9"
+    files = [pictures / f"{number}.txt" for number in range(8)]
+    before = [file.read_text() for file in files]
+    answers = [f"answer {number}\n" for number in range(1, 9)]
+    with serving(Slow) as address:
+        values = {"folder": str(pictures), "url": f"{address}/v1", "batch": "1"}
+        run = client.post("/api/tools/caption.endpoint", json={"values": values}).json()["id"]
+        until(lambda: len(Slow.asked) == 2)
+        with pytest.raises(Conflict, match="is at work on"):
+            jobs.do("caption.endpoint", {"folder": str(pictures), "url": address})
+        jobs.command(run, "stop")
+        Slow.goes_on.set()
+        assert ended(jobs, run)["state"] == "stopped"
+        done = len(Slow.asked)
+        assert done in (2, 3)  # the third may have been on its way when the stop came
+        assert [file.read_text() for file in files] == answers[:done] + before[done:]
         jobs.resume(run)
-    assert ended(jobs, run)["state"] == "done"
-    assert all("zk9" in (pictures / f"{number}.txt").read_text() for number in range(3))
+        assert ended(jobs, run)["state"] == "done"
+    assert [file.read_text() for file in files] == answers
+    assert len(Slow.asked) == len(set(Slow.asked)) == 8  # what was done before is not done again
 
 
 def test_what_is_wrong_is_said_before_anything_starts(

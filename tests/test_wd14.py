@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from tests.serving import Quiet, serving
 from tests.taggers import COLOURS, RATINGS, SIDE, TAGS, draw_json_tagger, draw_tagger
-from trainer.captioners import models, prepare
+from trainer.ahead import ahead
+from trainer.captioners import models
 from trainer.captioners.command import run_captions
 from trainer.captioners.options import TAGGERS, Wd14
 from trainer.captioners.tags import read_vocabulary, replacements, spaced
@@ -123,7 +124,7 @@ def test_memory_stays_flat_however_many_pictures_there_are() -> None:
             with lock:
                 alive -= 1
 
-    for _, future in prepare.ahead(range(5000), lambda number: Picture(), workers=2, depth=10):
+    for _, future in ahead(range(5000), lambda number: Picture(), workers=2, depth=10):
         future.result()
         del future
     assert most <= 12

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from trainer import configio, downloads, places, undo
 from trainer.captioners import command as captions
-from trainer.doctor import command as doctor
 from trainer.compare import command as compare
+from trainer.doctor import command as doctor
 from trainer.errors import InputError
 from trainer.folders import command as folders
 from trainer.images import command as images
 from trainer.terminal import quiet
+from trainer.tools import command as tools
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -67,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     downloads.add(words)
     undo.add(words)
     compare.add(words)
+    tools.add(words)
     return top
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from trainer import own
 from trainer.data.folders import ENDINGS
 from trainer.data.pictures import plain
 from trainer.durable import failed, make_folder, stamp, sync_folder
@@ -25,7 +26,7 @@ def away(folder: Path, pictures: Iterable[Path], needed: Collection[Path] = ()) 
 
     Those that another picture of the same name has too stay, and those that are `needed`.
     """
-    place = folder / PLACE / stamp(time.time_ns())
+    place = own.place(folder, PLACE) / stamp(time.time_ns())
     gone = dict.fromkeys(sorted(pictures))
     for picture in gone:
         _need(picture)
@@ -44,7 +45,8 @@ def back(folder: Path, names: Iterable[str]) -> dict[Path, Path]:
     What is in the data set already, such as a caption that another picture shares, stays as it is there; of captions
     that would have one name the first comes back.
     """
-    aside = folder / PLACE
+    own.settled(folder)
+    aside = own.place(folder, PLACE)
     moves: dict[Path, Path] = {}
     goals: set[Path] = set()
     for name in dict.fromkeys(names):
@@ -53,7 +55,7 @@ def back(folder: Path, names: Iterable[str]) -> dict[Path, Path]:
         if place.is_absolute() or ".." in place.parts or len(place.parts) < 2 or not _shown(aside, picture):
             raise InputError(f"names: {plain(name)} is not set aside in {plain(str(folder))}: choose one that is")
         for path in sorted(_by_name({picture.parent})[picture.with_suffix("")]):
-            goal = folder.joinpath(*path.relative_to(aside).parts[1:])
+            goal = own.place(folder, *path.relative_to(aside).parts[1:-1]) / path.name
             if path == picture or not (_is_picture(path) or goal in goals or os.path.lexists(goal)):
                 moves[path] = goal
                 goals.add(goal)
@@ -62,7 +64,7 @@ def back(folder: Path, names: Iterable[str]) -> dict[Path, Path]:
 
 def names(folder: Path) -> list[str]:
     """The pictures of a data set that are set aside, the newest first, as `back` takes them."""
-    aside = folder / PLACE
+    aside = own.place(folder, PLACE)
     found = [path for path in aside.glob("*/**/*") if _shown(aside, path)]
     return [path.relative_to(aside).as_posix() for path in sorted(found, reverse=True)]
 
@@ -89,7 +91,10 @@ def move(moves: Mapping[Path, Path]) -> None:
             raise failed(goal, error) from error
         done[file] = goal
     for folder in {path.parent for pair in moves.items() for path in pair}:
-        sync_folder(folder)
+        try:
+            sync_folder(folder)
+        except OSError as error:
+            raise failed(folder, error) from error
 
 
 def set_aside(folder: Path, pictures: Iterable[Path]) -> list[str]:

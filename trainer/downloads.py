@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from trainer import places
 from trainer.config.parts import Part
 from trainer.durable import failed, make_folder, megabytes, need_space, sync_folder
 from trainer.errors import InputError
+from trainer.terminal import Stop, Tell, bar, never, silent
 from trainer.tree import did_you_mean
 
-Tell = Callable[[int, int], None]
 PIECE = 2**20
 ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/"
 REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
@@ -57,8 +57,9 @@ class Known:
 
     @property
     def is_here(self) -> bool:
-        """Whether it lies there, of the right size."""
-        return self.file.is_file() and self.file.stat().st_size == self.remote.size
+        """Whether it lies there, or anywhere in the models folder under its name, whole as far as its size says."""
+        found = [self.file, *models_folder().rglob(self.file.name), *models_folder().rglob(f"{self.name}.onnx")]
+        return any(file.is_file() and file.stat().st_size == self.remote.size for file in found)
 
     @property
     def remedy(self) -> str:
@@ -175,17 +176,16 @@ def fetch(
     target: Path,
     remedy: str,
     again: bool = False,
-    tell: Tell = lambda done, total: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    tell: Tell = silent,
+    should_stop: Stop = never,
 ) -> None:
-    """Brings a file here with a progress bar; what a broken connection left is gone on with, if it is the same file.
+    """Brings a file here; what a broken connection left is gone on with, if it is the same file.
 
     tell: called with (bytes here, bytes in all); again: fetch it though it is here.
     Raises InputError, which ends with the remedy, when the connection fails, or when the size or the checksum is not
     what was published; Stopped when asked to.
     """
     import httpx
-    from tqdm import tqdm
 
     if target.is_file() and not again and target.stat().st_size == remote.size:
         return
@@ -200,17 +200,14 @@ def fetch(
             with httpx.stream("GET", remote.url, headers=headers, follow_redirects=True, timeout=30) as answer:
                 answer.raise_for_status()
                 goes_on = answer.status_code == httpx.codes.PARTIAL_CONTENT
-                start = have if goes_on else 0
-                with (
-                    part.open("ab" if goes_on else "wb") as file,
-                    tqdm(total=remote.size, initial=start, unit="B", unit_scale=True, desc=target.name) as bar,
-                ):
+                done = have if goes_on else 0
+                with part.open("ab" if goes_on else "wb") as file:
                     for piece in answer.iter_bytes(PIECE):
                         if should_stop():
                             raise Stopped
                         file.write(piece)
-                        bar.update(len(piece))
-                        tell(int(bar.n), remote.size)
+                        done += len(piece)
+                        tell(done, remote.size)
                     file.flush()
                     os.fsync(file.fileno())  # a power cut must not leave the name on an empty file of the right size
         _check(part, remote)
@@ -266,9 +263,7 @@ class Report:
         return vars(self)
 
 
-def get_models(
-    options: Downloads, tell: Tell = lambda done, total: None, should_stop: Callable[[], bool] = lambda: False
-) -> Report:
+def get_models(options: Downloads, tell: Tell = silent, should_stop: Stop = never) -> Report:
     """Fetches known files. tell: called with (bytes here, bytes in all) of all files together."""
     wanted, report = [known(name) for name in options.names], Report()
     total, before = sum(one.remote.size for one in wanted), 0
@@ -333,5 +328,7 @@ def run_list(given: argparse.Namespace) -> int:
 
 def run_get(given: argparse.Namespace) -> int:
     """Fetches models; Ctrl-C stops, and the same command goes on."""
-    print(get_models(Downloads(names=tuple(given.names))).summary())
+    with bar("B") as tell:
+        report = get_models(Downloads(names=tuple(given.names)), tell)
+    print(report.summary())
     return 0

@@ -97,6 +97,28 @@ def write_many(files: Mapping[Path, bytes]) -> None:
                 part.unlink()
 
 
+def append_line(path: Path, line: bytes, flush: bool = False) -> None:
+    """Appends a line, or several, in one write, so that a reader sees them whole; one that a crash tore is ended first.
+
+    flush: waits until it is on the disk. Raises DiskError.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            size = os.fstat(handle).st_size
+            os.lseek(handle, max(0, size - 1), os.SEEK_SET)
+            torn = size > 0 and os.read(handle, 1) != b"\n"
+            line = b"\n" + line if torn else line
+            while line:  # twice only on a disk that fills up, which the second write says
+                line = line[os.write(handle, line) :]
+            if flush:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise failed(path, error) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON; numbers must be finite (ValueError)."""
     write_aside(

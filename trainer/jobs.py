@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -21,13 +21,13 @@ from trainer.errors import InputError
 from trainer.folders.options import Dedupe, Group, Import
 from trainer.images.options import Background, Crop, Resize
 from trainer.runfolder import RunFolder
-from trainer.terminal import Wish, copied_to
+from trainer.terminal import Stop, Tell, Wish, copied_to
+from trainer.tools import options as lora
 from trainer.tree import validate
 
 EVERY = 0.5  # seconds between two events of progress
 WINDOW = 20.0  # seconds over which the rate is measured
 REPORT = "report.json"
-Tell = Callable[[int, int], None]
 
 
 class Report(Protocol):
@@ -53,15 +53,14 @@ class Job:
     work: str
     gpu: bool = False
 
-    def run(self, options: Part, tell: Tell, should_stop: Callable[[], bool]) -> Report:
+    def run(self, options: Part, tell: Tell, should_stop: Stop) -> Report:
         """Does the work."""
         module, function = self.work.split(":")
         return getattr(import_module(module), function)(options, tell, should_stop)
 
 
-CAPTIONS, IMAGES, FOLDERS = (f"trainer.{room}" for room in (
-    "captioners.command:run_captions", "images.command:run_tool", "folders.command:run_tool"
-))  # fmt: skip
+CAPTIONS = "trainer.captioners.command:run_captions"
+IMAGES, FOLDERS, LORAS = (f"trainer.{room}.command:run_tool" for room in ("images", "folders", "tools"))
 JOBS: Mapping[str, Job] = {
     "caption.wd14": Job("WD14 captioning", Wd14, CAPTIONS, gpu=True),
     "caption.basic": Job("Basic captioning", Basic, CAPTIONS),
@@ -76,6 +75,15 @@ JOBS: Mapping[str, Job] = {
     "folders.dedupe": Job("Find duplicates", Dedupe, FOLDERS),
     "folders.import": Job("Import pictures", Import, FOLDERS),
     "folders.group": Job("Group images", Group, FOLDERS),
+    "lora.extract": Job("Extract LoRA", lora.Extract, LORAS, gpu=True),
+    "lora.merge": Job("Merge LoRA", lora.Merge, LORAS),
+    "lora.resize": Job("Resize LoRA", lora.Resize, LORAS),
+    "lora.convert": Job("Convert LoRA", lora.Convert, LORAS),
+    "lora.verify": Job("Verify LoRA", lora.Verify, LORAS),
+    "lora.metadata": Job("LoRA metadata", lora.Metadata, LORAS),
+    "lora.average": Job("Average LoRAs", lora.Average, LORAS),
+    "lora.dylora": Job("Extract DyLoRA", lora.DyLora, LORAS),
+    "model.convert": Job("Convert model", lora.ConvertModel, LORAS),
     "models.get": Job("Fetching models", Downloads, "trainer.downloads:get_models"),
 }
 

@@ -17,7 +17,7 @@ import psutil
 
 from trainer import configio
 from trainer.config import Config
-from trainer.durable import DiskError, make_folder, read_json, sweep, write_json
+from trainer.durable import DiskError, append_line, make_folder, read_json, sweep, write_json
 from trainer.errors import InputError
 
 Event = dict[str, Any]
@@ -44,7 +44,6 @@ class RunFolder:
         self.tb = self.path / "tb"
         self._control = self.path / "control"
         self._events = self.path / "events.jsonl"
-        self._torn: bool | None = None  # whether the last line lacks its end; None until the file was looked at
         self._full = False
 
     @classmethod
@@ -96,26 +95,12 @@ class RunFolder:
         except ValueError:
             line = json.dumps(_finite(event), ensure_ascii=False)
         try:
-            self._append(line.encode("utf-8", "replace") + b"\n")
-        except OSError as error:
+            append_line(self._events, line.encode("utf-8", "replace") + b"\n")
+        except DiskError as error:
             if not self._full:
                 self._full = True
                 with contextlib.suppress(OSError):  # stderr may lead to the same disk
-                    print(f"{self._events}: cannot be written ({error.strerror}); training goes on", file=sys.stderr)
-
-    def _append(self, line: bytes) -> None:
-        """One write for the whole line, so that a reader sees it whole; an earlier torn line is closed first."""
-        handle = os.open(self._events, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            if self._torn is None:
-                size = os.fstat(handle).st_size
-                os.lseek(handle, max(0, size - 1), os.SEEK_SET)
-                self._torn = size > 0 and os.read(handle, 1) != b"\n"
-            line = b"\n" + line if self._torn else line
-            self._torn = True
-            self._torn = os.write(handle, line) != len(line)
-        finally:
-            os.close(handle)
+                    print(f"{error}; training goes on", file=sys.stderr)
 
     def events(self) -> list[Event]:
         """All events in order; a line that a crash tore is left out."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.durable import failed, make_folder, stamp, write_aside, write_many
+from trainer import own
+from trainer.durable import append_line, failed, make_folder, stamp, write_aside, write_many
 from trainer.errors import InputError
 
 SMALL = 65_536  # bytes: a caption, never a picture worth training on
@@ -40,7 +40,7 @@ class Snapshot:
     @property
     def place(self) -> Path:
         """Where its list and its copies lie."""
-        return self.folder / PLACE / self.id
+        return own.place(self.folder, PLACE, self.id)
 
     def keep(self, *files: Path) -> None:
         """Copies files as they are now, unless they were kept already. Do it before writing: DiskError when it fails.
@@ -71,7 +71,11 @@ class Snapshot:
         return (self.place / kept).read_bytes() if isinstance(kept, str) else kept
 
     def restore(self) -> Snapshot:
-        """Puts every file back as it was; gives the snapshot of how they were until now, so this can be undone too."""
+        """Puts every file back as it was; gives the snapshot of how they were until now, so this can be undone too.
+
+        InputError while folders are half renamed.
+        """
+        own.settled(self.folder)
         undo = begin(self.folder, f"before undoing: {self.what}")
         undo.keep(*(self.folder / name for name in self.files))
         small: dict[Path, bytes] = {}
@@ -104,13 +108,8 @@ class Snapshot:
 
     def _note(self, lines: list[dict[str, Any]]) -> None:
         """Appends to the list; what a power cut takes with it was not changed in the data set yet."""
-        try:
-            with open(self.place / "list.jsonl", "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)  # names may hold bytes that are no text
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise failed(self.place / "list.jsonl", error) from error
+        told = "".join(json.dumps(line) + "\n" for line in lines)  # names may hold bytes that are no text
+        append_line(self.place / "list.jsonl", told.encode(), flush=True)
 
 
 def _told(kept: bytes | str | None) -> dict[str, str]:
@@ -127,14 +126,15 @@ def begin(folder: Path, what: str) -> Snapshot:
 
 def snapshots(folder: Path) -> list[Snapshot]:
     """All snapshots of a data set, the newest first."""
-    found = [load(folder, place.name) for place in sorted((folder / PLACE).glob("*/"), reverse=True)]
+    lists = sorted(own.place(folder, PLACE).glob("*/list.jsonl"), reverse=True)
+    found = [load(folder, file.parent.name) for file in lists]
     return [snapshot for snapshot in found if snapshot.files]
 
 
 def load(folder: Path, name: str) -> Snapshot:
     """A snapshot by its id; InputError when there is none."""
     made = Snapshot(folder, name)
-    if "/" in name or "\\" in name or not (made.place / "list.jsonl").is_file():
+    if {*name} & {"/", "\\", "\0"} or not own.place(folder, PLACE, name, "list.jsonl").is_file():
         raise InputError(f"snapshot: {name!r} is none of {folder}; choose one of its list")
     held: dict[Path, bool] = {}  # by folder, since links are slow to follow
     for line in (made.place / "list.jsonl").read_text("utf-8").splitlines():

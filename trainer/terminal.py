@@ -1,4 +1,4 @@
-"""What a terminal sees, kept in stdout.log as well; and Ctrl-C as a wish to stop."""
+"""What a terminal sees, kept in stdout.log as well; how far work is, and Ctrl-C as a wish to stop."""
 
 from __future__ import annotations
 
@@ -7,10 +7,27 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+Tell = Callable[[int, int], None]
+"""Told how far work is: how much is done, and how much there is in all."""
+Stop = Callable[[], bool]
+"""Asked whether work should stop."""
+
+
+def silent(done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
 
 
 def quiet() -> None:
@@ -61,6 +78,37 @@ def _goes_to(log: Path) -> bool:
         return os.path.samestat(os.fstat(1), log.stat())
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def bar(unit: str, what: str = "") -> Iterator[Tell]:
+    """Gives a `tell` that draws a bar on a terminal, `what` before it; when less is done than before, a new one.
+
+    unit: of what is done, such as "pictures"; "B" is bytes, shown as kB, MB or GB. For commands alone: a job writes
+    down what it is told.
+    """
+    drawn: tqdm[Any] | None = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal drawn
+        if drawn is None or done < drawn.n:
+            from tqdm import tqdm
+
+            if drawn is not None:
+                drawn.close()
+            scaled = unit == "B"
+            shown = unit if scaled else f" {unit}"
+            drawn = tqdm(desc=what or None, total=total, initial=done, unit=shown, unit_scale=scaled, disable=None)
+        drawn.total = total
+        drawn.update(done - drawn.n)
+        if done >= total:
+            drawn.close()  # now, so that the bar of what comes next has the line below
+
+    try:
+        yield tell
+    finally:
+        if drawn is not None:
+            drawn.close()
 
 
 class Wish:

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.staticfiles import NotModifiedResponse
+from starlette.types import Receive, Scope, Send
 
 from trainer.data.pictures import PictureError, open_picture
 from trainer.durable import make_folder, write_aside
@@ -94,8 +97,21 @@ def small(path: Path, size: int, thumbs: Path) -> Response:
     if not kept.is_file():
         make_folder(kept.parent)
         write_aside(kept, shrunk(path, size))
-    headers = {**SAFE, "Cache-Control": "private, max-age=3600", "ETag": f'"{key[:32]}"'}
-    return FileResponse(kept, media_type="image/webp", headers=headers)
+    headers = {**SAFE, "Cache-Control": "private, no-cache", "ETag": f'"{key[:32]}"'}
+    return Small(kept, media_type="image/webp", headers=headers)
+
+
+class Small(FileResponse):
+    """A small picture. The browser asks each time whether it is the same, unless the address bears its stamp as `v`."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "v" in QueryParams(scope["query_string"]):
+            self.headers["Cache-Control"] = "private, max-age=3600"
+        known = Headers(scope=scope).get("if-none-match", "")
+        if self.headers["etag"] in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
+            await NotModifiedResponse(self.headers)(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def prune(thumbs: Path, most: int = MOST_KEPT) -> None:

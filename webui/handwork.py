@@ -5,6 +5,7 @@ What is shown is worked out by the tools themselves, so that a batch makes of it
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import threading
@@ -18,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from trainer import own
 from trainer.data.folders import SMALLEST_SIDE
-from trainer.data.pictures import open_picture, plain, read_picture
+from trainer.data.pictures import FORMATS, MOST_PIXELS, open_picture, plain, read_picture
 from trainer.durable import make_folder, write_json
 from trainer.errors import InputError
 from trainer.folders.files import is_picture
@@ -76,7 +78,7 @@ class _Handwork:
         told = self._frame(file, options, box) if box else {}  # one that cannot be cut is not kept
         with _writing:
             boxes = {other: list(value) for other, value in _boxes(folder).items() if other != name}
-            place = _own(folder)
+            place = own.place(folder, DRAWN)
             make_folder(place.parent)
             write_json(place, boxes | ({name: list(box)} if box else {}))
         return told or self._frame(file, options, None)
@@ -93,10 +95,10 @@ class _Handwork:
 
     def mask(self, request: Request, body: Tree) -> Response:
         """?folder=&name=&masks= -> the mask as PNG of the picture's shape, at most 4096 pixels a side; 404 without."""
-        picture, file = self._mask(request.query_params)
+        picture, file, _ = self._mask(request.query_params)
         if not file.is_file():
             raise Missing(f"{plain(picture.name)} has no mask yet")
-        found = open_mask(file, open_picture(picture, "#000000").image.size)
+        found = open_mask(file, _size(picture))
         found.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
         return Response(
             stored(found, ".png", 100), media_type="image/png", headers=SAFE | {"Cache-Control": "no-store"}
@@ -104,10 +106,9 @@ class _Handwork:
 
     def paint(self, request: Request, body: Tree) -> Tree:
         """{"folder", "name", "masks", "png": base64}: keeps it at the picture's size, the old one in a snapshot."""
-        picture, file = self._mask(body)
-        size = open_picture(picture, "#000000").image.size
-        content = stored(fitted(_grey(text(body, "png")), size, file.name), ".png", 100)
-        made = begin(next(place.parent for place in file.parents if place.name == MASKS), "masks by hand")
+        picture, file, masks = self._mask(body)
+        content = stored(fitted(_grey(text(body, "png")), _size(picture), file.name), ".png", 100)
+        made = begin(masks.parent, "masks by hand")
         made.write(file, content)
         return {"file": str(file), "snapshot": made.id}
 
@@ -142,14 +143,15 @@ class _Handwork:
             raise Missing(f"{plain(name)}: no such picture; it may have been moved")
         return folder, name, file
 
-    def _mask(self, tree: Mapping[str, Any]) -> tuple[Path, Path]:
-        """(picture, mask): where the mask lies, or will lie."""
+    def _mask(self, tree: Mapping[str, Any]) -> tuple[Path, Path, Path]:
+        """(picture, mask, masks): where the mask lies, or will lie, and the folder of all masks."""
         folder, name, picture = self._picture(tree)
-        found = [_mask_at(place, name) for place in self._mask_places(folder, tree)]
-        mask = next((path for path in found if path.is_file()), found[0])
+        places = self._mask_places(folder, tree)
+        masks = next((place for place in places if _mask_at(place, name).is_file()), places[0])
+        mask = _mask_at(masks, name)
         if inside(str(mask), self.settings.roots, "masks") != mask:
             raise Outside(f"masks: {plain(str(mask), 1000)} is behind a link: put the masks themselves there")
-        return picture, mask
+        return picture, mask, masks
 
     def _mask_places(self, folder: Path, tree: Mapping[str, Any]) -> list[Path]:
         """Where masks may lie: in the folder given, else in `masks` inside, else in what the tool made of the folder.
@@ -202,20 +204,22 @@ def pictures_of(folder: Path) -> list[str]:
 
 
 def _boxes(folder: Path) -> dict[str, Box]:
-    place = _own(folder)
+    place = own.place(folder, DRAWN)
     return read_boxes(str(place)) if place.is_file() else {}
-
-
-def _own(folder: Path) -> Path:
-    """Where a folder's boxes lie; Outside when a link leads elsewhere, for a data set may come from anywhere."""
-    place = folder / DRAWN
-    if place.resolve() != place:
-        raise Outside(f"folder: {plain(str(place), 1000)} is a link: remove it")
-    return place
 
 
 def _mask_at(masks: Path, name: str) -> Path:
     return (masks / name).with_suffix(".png")
+
+
+def _size(picture: Path) -> tuple[int, int]:
+    """Width and height of a picture as it is seen, by its head where that can be read: decoding takes long."""
+    with contextlib.suppress(Exception), Image.open(picture, formats=FORMATS) as image:  # decoding finds the words
+        # Pillow has turned a TIFF already, and its own getexif of a PNG would decode it.
+        turned = image.format != "TIFF" and Image.Image.getexif(image).get(0x0112) in (5, 6, 7, 8)
+        if image.width * image.height <= MOST_PIXELS:
+            return image.size[::-1] if turned else image.size
+    return open_picture(picture, "#000000").image.size
 
 
 def _grey(told: str) -> Image.Image:

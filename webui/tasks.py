@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from trainer import downloads
+from trainer.captioners.options import OrPath
 from trainer.config.parts import IsPath
 from trainer.errors import InputError
 from trainer.jobs import job_of
@@ -35,12 +37,19 @@ def config_of(name: str, options: Mapping[str, Any], settings: Settings) -> dict
     part = job_of(name).options
     tree = validate(part, options).model_dump(mode="json")
     for option, field in fields(part):
-        if any(isinstance(mark, IsPath) for mark in field.metadata) and (given := tree[option]):
+        marks, given = [type(mark) for mark in field.metadata], tree.get(option)
+        if given and (IsPath in marks or OrPath in marks):
             whole = [
-                str(inside(path, settings.roots, option)) for path in ([given] if isinstance(given, str) else given)
+                str(inside(name, settings.roots, option)) if IsPath in marks or _leads(name) else name
+                for name in ([given] if isinstance(given, str) else given)
             ]
             tree[option] = whole[0] if isinstance(given, str) else whole
     return {"job": name, "options": tree}
+
+
+def _leads(name: str) -> bool:
+    """Whether a name leads to a file or folder here, and is none of the hub."""
+    return name[:1] in ("~", ".") or os.path.isabs(name) or os.path.exists(name)
 
 
 def title_of(config: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The forms of the tools: what stands where, in the order and the words of the Kohya GUI, and what was filled in last.
+"""The forms of the tools: their fields with what was filled in last, and what stands in them read back.
 
 A form is told to the page as JSON, made from the tool's options; static/tool.js draws it.
 """
@@ -11,127 +11,22 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from trainer.captioners.options import TAGGERS
 from trainer.durable import DiskError, make_folder, read_json, write_json
+from trainer.errors import InputError
 from trainer.jobs import job_of
 from webui.fields import Field, fields_of
 from webui.settings import Settings
-
-Groups = Mapping[str, tuple[str, ...]]
-Conditions = Mapping[str, tuple[str, tuple[Any, ...]]]
-
-LIGHT = ("sharpen", "brightness", "contrast", "saturation", "even_out")
-FILES = ("in_place", "recursive", "quality", "rename", "captions", "group", "background")
-BUCKETS = ("buckets", "buckets.smallest", "buckets.largest", "buckets.step", "buckets.no_upscale", "interpolation")
-SENTENCES: Groups = {
-    "": ("folder", "model", "caption_extension", "existing", "prefix", "postfix", "prompt", "batch"),
-    "More": (
-        *("beam_search", "num_beams", "length_penalty", "repetition_penalty", "top_p", "temperature"),
-        *("max_length", "min_length", "recursive", "workers", "download"),
-    ),
-}
-LAYOUT: dict[str, Groups] = {
-    "caption.wd14": {
-        "": (
-            *("folder", "model", "caption_extension", "caption_separator", "tag_replacement", "undesired_tags"),
-            *("prefix", "postfix", "existing", "general_threshold", "character_threshold"),
-        ),
-        "More": (
-            *("character_tag_expand", "rating_tags", "quality_tags", "character_tags_first", "recursive"),
-            *("remove_underscore", "frequency_tags", "threshold", "rating_threshold", "together"),
-            *("batch", "workers", "fast_decoding", "download", "force_download"),
-        ),
-    },
-    "caption.basic": {
-        "": (
-            *("folder", "caption_extension", "overwrite", "prefix", "caption_text", "postfix", "find", "replace"),
-            *("recursive", "workers"),
-        ),
-    },
-    **dict.fromkeys(("caption.sentences", "caption.blip2", "caption.git"), SENTENCES),
-    "caption.endpoint": {
-        "": ("folder", "url", "model", "prompt", "caption_extension", "existing", "prefix", "postfix"),
-        "More": ("key_variable", "side", "batch", "max_length", "timeout", "recursive", "workers"),
-    },
-    "images.resize": {
-        "": ("folder", "sizes", "how", "no_upscale", "out", "format"),
-        "Sizes": BUCKETS,
-        "Light and colour": LIGHT,
-        "Files": FILES,
-    },
-    "images.crop": {
-        "": ("folder", "sizes", "focus", "close_ups", "close_up_factor", "split", "out", "format"),
-        "Faces and bodies": ("trigger", "face_repeats", "body_repeats", "body_size", "detector", "boxes"),
-        "Sizes": ("no_upscale", *BUCKETS),
-        "Light and colour": LIGHT,
-        "Files": FILES,
-    },
-    "images.background": {
-        "": ("folder", "fill", "colour", "blur", "picture", "seed", "save_masks", "out", "format"),
-        "Model": ("model", "kind"),
-        "Light and colour": LIGHT,
-        "Files": FILES,
-    },
-    "images.report": {
-        "": ("folder", "purpose", "resolution", "trigger", "caption_extension"),
-        "More": ("steps", "max_tokens", "buckets", *BUCKETS[1:-1], "detector"),
-    },
-    "folders.dedupe": {"": ("folder", "others", "near")},
-    "folders.import": {"": ("folder", "source")},
-    "folders.group": {
-        "": ("folder", "out", "group_size", "subfolders", "no_copy", "pad", "colour"),
-        "More": ("caption", "caption_extension", "format", "quality"),
-    },
-    "models.get": {"": ("names",)},
-}
-"""Each tool's options: those that are always seen under "", the others under what they are about."""
-
-BEAMS: Conditions = {
-    **dict.fromkeys(("num_beams", "length_penalty"), ("beam_search", (True,))),
-    **dict.fromkeys(("top_p", "temperature"), ("beam_search", (False,))),
-}
-WHEN: dict[str, Conditions] = {
-    "caption.basic": {"replace": ("find", ())},
-    "caption.sentences": BEAMS,
-    "caption.blip2": BEAMS,
-    "caption.git": BEAMS,
-    "folders.group": {"colour": ("pad", (True,)), "caption_extension": ("caption", (True,))},
-    "images.crop": {
-        "close_up_factor": ("close_ups", (True,)),
-        **dict.fromkeys(("trigger", "face_repeats", "body_repeats", "body_size"), ("split", (True,))),
-        "detector": ("focus", ("auto", "face")),
-    },
-    "images.background": {
-        "colour": ("fill", ("colour",)),
-        "blur": ("fill", ("blur",)),
-        "picture": ("fill", ("picture",)),
-        "seed": ("fill", ("random",)),
-    },
-}
-"""Options that count beside some values of another alone, which are given; with none given, beside any that is not
-empty."""
-START = {
-    "caption": "Caption images",
-    "images.resize": "Resize images",
-    "images.crop": "Crop images",
-    "images.background": "Change backgrounds",
-    "images.report": "Look at the pictures",
-    "folders.dedupe": "Look for duplicates",
-    "folders.import": "Import pictures",
-    "models": "Download",
-    "folders.group": "Group images",
-}
-OFFERS: dict[str, dict[str, tuple[str, ...]]] = {"caption.wd14": {"model": TAGGERS}}
-"""What is offered where anything may be written."""
-FOLDERS = ("folder", "out", "others")
-ENDINGS = {"detector": (".onnx",), "model": (".onnx",), "boxes": (".json",)}
-COLOURS = ("background", "colour")
-LONG = ("prompt",)
+from webui.toollayout import COLOURS, ENDINGS, FOLDERS, LAYOUT, LONG, OFFERS, START, WHEN
 
 
 def form_of(settings: Settings, name: str) -> dict[str, Any]:
-    """A tool's form: {"title", "start", "groups": [{"title", "fields"}], "values": {name: what stood there last}}."""
+    """A tool's form: {"title", "start", "groups": [{"title", "fields"}], "values": {name: what stood there last}}.
+
+    Raises InputError for a job that has none.
+    """
     job = job_of(name)
+    if name not in LAYOUT:
+        raise InputError(f"job: {name} has no form; there is one for each of {', '.join(LAYOUT)}")
     known = fields_of(job.options)
     values = {shown.name: _default(shown) for shown in known.values()} | _last(settings, name)
     groups = [
@@ -203,7 +98,7 @@ def _field(name: str, shown: Field) -> dict[str, Any]:
         "choices": [word for word, _ in shown.choices],
         "offers": OFFERS.get(name, {}).get(shown.name, ()),
         "path": ("folder" if shown.name in FOLDERS else "file") if shown.is_path else "",
-        "ends": ENDINGS.get(shown.name, ()),
+        "ends": ENDINGS.get(name, {}).get(shown.name, ()),
         "default": _default(shown),
         "when": {"name": when[0], "values": when[1]} if when else None,
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from trainer.data.folders import ENDINGS, UNREAD, Problem, read_caption
 from trainer.data.pictures import PictureError, plain
 from trainer.errors import InputError
+from trainer.images.batch import MASKS
 
 if TYPE_CHECKING:
     from trainer.captioners.options import Endpoint, Existing, Sentences
@@ -87,7 +88,8 @@ class Report:
 def find_pictures(folder: Path, recursive: bool, ending: str) -> tuple[list[Path], list[Problem]]:
     """All pictures of a folder that can get a caption, in order, and what is in the way of the others.
 
-    Names that begin with a dot are the system's and passed over; links to folders are not followed.
+    Names that begin with a dot are the system's and passed over; links to folders are not followed; masks are no
+    pictures.
     """
     pictures: list[Path] = []
     problems: list[Problem] = []
@@ -110,6 +112,8 @@ def find_pictures(folder: Path, recursive: bool, ending: str) -> tuple[list[Path
         for path in entries:
             kind = path.suffix.lower()
             if path.is_dir() and not path.is_symlink():
+                if place == folder and path.name == MASKS:
+                    continue
                 inside.append(path)
                 if recursive:
                     walk(path)

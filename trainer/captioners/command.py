@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.captioners.options import Basic, Blip2, Captioning, Endpoint, Git, Sentences, Wd14
-from trainer.errors import InputError
 from trainer.flags import add_flags, read_flags
+from trainer.terminal import Stop, Tell, Wish, bar, never, silent
 
 if TYPE_CHECKING:
     from trainer.captioners.base import Report, Say
@@ -34,11 +33,9 @@ def add(words: Any) -> None:
 
 def run_caption(given: argparse.Namespace) -> int:
     """Captions a folder; pictures that cannot be read are named, and left out."""
-    from trainer.terminal import Wish
-
     options = read_flags(given, KINDS[given.captioner])
-    with Wish().heard() as wish:
-        report = run_captions(options, should_stop=wish.asked)
+    with Wish().heard() as wish, bar("B", "model") as fetching, bar("pictures") as tell:
+        report = run_captions(options, tell, wish.asked, fetching=fetching)
     for problem in report.problems:
         say(str(problem))
     if given.json:
@@ -57,36 +54,38 @@ def say(text: str) -> None:
 
 def run_captions(
     options: Captioning,
-    tell: Callable[[int, int], None] = lambda done, total: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    tell: Tell = silent,
+    should_stop: Stop = never,
     say: Say = say,
+    fetching: Tell = silent,
 ) -> Report:
     """Captions a folder as the options say, and says what became of it.
 
     tell: called with (pictures done, pictures in all); should_stop: asked between batches; say: told what is loaded,
-    where it runs, and what is fetched. InputError for a folder without pictures, and a model that is missing.
+    where it runs, and what is fetched; fetching: called with (bytes here, bytes in all) of it. InputError for a folder
+    without pictures, and a model that is missing.
     """
     from trainer.captioners.base import Report, find_pictures
     from trainer.captioners.run import run
     from trainer.downloads import Stopped
+    from trainer.named import folder_of
 
+    folder_of("folder", options.folder)
     folder = Path(options.folder).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"folder: {options.folder!r} is no folder here: give the folder that holds the pictures")
-    find_pictures(folder, options.recursive, options.caption_extension)  # before a model is fetched for nothing
-    try:
-        captioner = make(options, say, should_stop)
+    listed = find_pictures(folder, options.recursive, options.caption_extension)
+    try:  # only now, so that no model is fetched for nothing
+        captioner = make(options, say, should_stop, fetching)
     except Stopped:
         return Report(stopped=True)
-    return run(captioner, options, tell, should_stop)
+    return run(captioner, options, tell, should_stop, listed)
 
 
-def make(options: Captioning, say: Say, should_stop: Callable[[], bool] = lambda: False) -> Any:
+def make(options: Captioning, say: Say, should_stop: Stop = never, fetching: Tell = silent) -> Any:
     """The captioner that goes with these options; Stopped when it was asked to stop while its model was fetched."""
     if isinstance(options, Wd14):
         from trainer.captioners.wd14 import Wd14Captioner
 
-        return Wd14Captioner(options, say, should_stop)
+        return Wd14Captioner(options, say, should_stop, fetching)
     if isinstance(options, Sentences):
         from trainer.captioners.sentences import SentenceCaptioner
 

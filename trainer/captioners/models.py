@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.captioners.base import Say
 from trainer.captioners.tags import LABELS
 from trainer.data.pictures import plain
 from trainer.downloads import Remote, fetch, models_folder
 from trainer.durable import megabytes
 from trainer.errors import InputError
+from trainer.terminal import Stop, Tell, never, silent
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*){1,3}")
 GRAPHS = ("model.onnx", "model_optimized.onnx")
@@ -32,11 +33,11 @@ class Files:
 
 
 def find_tagger(
-    name: str, download: bool, again: bool, say: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False
+    name: str, download: bool, again: bool, say: Say, should_stop: Stop = never, fetching: Tell = silent
 ) -> Files:
     """The two files of a tagger, fetched if they are missing and may be; InputError says what to put where.
 
-    Raises Stopped when a download was asked to stop.
+    fetching: called with (bytes here, bytes in all) of each. Raises Stopped when a download was asked to stop.
     """
     own = Path(name).expanduser()
     if own.is_dir():
@@ -65,7 +66,7 @@ def find_tagger(
                 f"or {remedy}"
             ) from error
         say(f"Fetching {file} of {name} ({megabytes(remote.size)}).")
-        fetch(remote, folder / file, remedy, again, should_stop=should_stop)
+        fetch(remote, folder / file, remedy, again, fetching, should_stop)
     return Files(name, folder / wanted[0], folder / wanted[1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -25,6 +26,11 @@ TAGGERS = (
     "SmilingWolf/wd-eva02-large-tagger-v3",
 )
 """The published WD14 taggers, by their names on the Hugging Face hub."""
+
+
+@dataclass(frozen=True)
+class OrPath:
+    """Marks a model's name on the hub, or a folder on this machine."""
 
 
 def _replaces(text: str) -> str:
@@ -71,7 +77,9 @@ Stays = Annotated[
     ),
 ]
 Hub = Annotated[
-    str, Field(min_length=1, description="A folder with the model as transformers writes it, or its name on the hub.")
+    str,
+    Field(min_length=1, description="A folder with the model as transformers writes it, or its name on the hub."),
+    OrPath(),
 ]
 Beams = Annotated[
     int, Field(ge=1, le=32, description="Sentences that are followed side by side while searching for the likeliest.")
@@ -88,7 +96,7 @@ class Wd14(Part):
     """Tags from one WD14 tagger, or from several."""
 
     folder: Pictures
-    model: Annotated[tuple[str, ...], Field(min_length=1, max_length=8), Kohya("repo_id", "Repo ID")] = (
+    model: Annotated[tuple[str, ...], Field(min_length=1, max_length=8), OrPath(), Kohya("repo_id", "Repo ID")] = (
         "SmilingWolf/wd-v1-4-convnextv2-tagger-v2",
     )
     """A tagger's name on the Hugging Face hub, or a folder with model.onnx and selected_tags.csv; several are asked
@@ -254,8 +262,9 @@ class Endpoint(Part):
     """The server's address up to `/v1`, such as http://127.0.0.1:1234/v1."""
     model: str = ""
     """The model's name there; empty leaves the choice to the server."""
-    key_variable: Annotated[str, Field(title="Key", pattern=r"^[A-Za-z0-9_]*$")] = ""
-    """The environment variable that holds the key, for a server that wants one."""
+    key_variable: Annotated[str, Field(title="Key", pattern=r"^([A-Za-z0-9_]+_API_KEY)?$")] = ""
+    """The environment variable that holds the key, for a server that wants one. Its name must end in `_API_KEY`, as
+    MY_API_KEY does, so that nothing else is ever sent: put the key into such a one."""
     prompt: Prompt = "Describe this picture in one or two plain sentences for training an image model."
     side: Annotated[int, Field(ge=64, le=4096, title="Size of the pictures sent")] = 1024
     """Pictures are sent with at most this many pixels on their longer side."""

@@ -1,4 +1,4 @@
-"""Pictures as the taggers were trained on them, and many of them made ready ahead of the model.
+"""Pictures as the taggers were trained on them.
 
 The recipe is that of SmilingWolf's own program: transparent parts white, white bars to a square, Pillow's bicubic
 filter, blue before red, numbers from 0 to 255.
@@ -6,17 +6,10 @@ filter, blue before red, numbers from 0 to 255.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
-
 import numpy as np
 from PIL import Image
 
 WHITE = (255, 255, 255)
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 def square(image: Image.Image, side: int) -> Image.Image:
@@ -43,26 +36,3 @@ def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def numbers(image: Image.Image) -> np.ndarray:
     """The picture as float32 [H, W, 3] from 0 to 255, blue first."""
     return np.asarray(image)[:, :, ::-1].astype(np.float32)
-
-
-def ahead(
-    items: Iterable[A], work: Callable[[A], B], workers: int, depth: int
-) -> Generator[tuple[A, Future[B]], None, None]:
-    """Each item in order with its work done (or failed), by threads that are at most `depth` items ahead.
-
-    What is made ready is never more than that, so that memory does not grow with the number of pictures.
-    """
-    waiting: deque[tuple[A, Future[B]]] = deque()
-    with ThreadPoolExecutor(workers, "pictures") as pool:  # decoding and resizing let go of Python's lock
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) >= depth:
-                    waiting[0][1].exception()  # waits, and leaves it to who asks for the result
-                    yield waiting.popleft()
-            while waiting:
-                waiting[0][1].exception()
-                yield waiting.popleft()
-        finally:
-            for _, future in waiting:
-                future.cancel()

@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.durable import failed, make_folder
+from trainer import own
+from trainer.durable import append_line, make_folder
 
 FILE = Path(".likeness") / "captions.jsonl"
 
@@ -21,7 +22,7 @@ class Record:
 
     def __init__(self, folder: Path, by: str) -> None:
         self.folder, self.by = folder, _digest(by.encode())
-        self.file = folder / FILE
+        self.file = own.place(folder, FILE)
         self.known: dict[str, str] = {}
         text = self.file.read_text("utf-8", "replace") if self.file.is_file() else ""
         for line in text.splitlines():
@@ -38,15 +39,9 @@ class Record:
     def add(self, made: Mapping[Path, tuple[Path, bytes]]) -> None:
         """Notes captions that are written: {caption: (picture, content)}."""
         lines = {self._name(caption): self._made(*made[caption]) for caption in made}
-        try:
-            make_folder(self.file.parent)
-            with self.file.open("a", encoding="utf-8") as file:
-                file.writelines(
-                    json.dumps({"caption": name, "made": state}, ensure_ascii=False) + "\n"
-                    for name, state in lines.items()
-                )
-        except OSError as error:
-            raise failed(self.file, error) from error
+        make_folder(self.file.parent)
+        told = (json.dumps({"caption": name, "made": state}) + "\n" for name, state in lines.items())
+        append_line(self.file, "".join(told).encode())
         self.known |= lines
 
     def _name(self, caption: Path) -> str:

@@ -8,50 +8,49 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from trainer.ahead import ahead
 from trainer.captioners.base import Captioner, Report, caption_of, find_pictures
 from trainer.captioners.options import Captioning
-from trainer.captioners.prepare import ahead
 from trainer.captioners.record import Record
 from trainer.captioners.tags import split_tags
 from trainer.data.folders import Problem, read_caption
 from trainer.data.pictures import PictureError, plain
+from trainer.durable import write_many
 from trainer.snapshots import begin
+from trainer.terminal import Stop, Tell, never, silent
 
-Tell = Callable[[int, int], None]
 Batch = list[tuple[Path, Any]]
 
 
 def run(
     captioner: Captioner,
     options: Captioning,
-    tell: Tell = lambda done, total: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    tell: Tell = silent,
+    should_stop: Stop = never,
+    listed: tuple[list[Path], list[Problem]] | None = None,
 ) -> Report:
     """Captions every picture of a folder that is not done yet, and says what became of each.
 
-    tell: called with (pictures done, pictures in all); should_stop: asked between batches. A picture that cannot be
-    used becomes a problem of the report, and the rest goes on. Raises InputError when there is no picture at all.
+    tell: called with (pictures done, pictures in all); should_stop: asked between batches; listed: what `find_pictures`
+    gave, if it was asked already. A picture that cannot be used becomes a problem of the report, and the rest goes on.
+    Raises InputError when there is no picture at all.
     """
     folder = Path(options.folder).expanduser()
-    pictures, problems = find_pictures(folder, options.recursive, options.caption_extension)
+    pictures, problems = listed or find_pictures(folder, options.recursive, options.caption_extension)
     work = _Work(captioner, folder, options.caption_extension, Report(len(pictures) + len(problems), problems=problems))
     began = time.monotonic()
     with (
-        tqdm(total=work.report.pictures, unit=" pictures", desc=captioner.what) as bar,
         ThreadPoolExecutor(1, "model") as model,
         contextlib.closing(work.batches(pictures, options.workers)) as batches,
     ):
 
         def show() -> None:
             done = work.report.captioned + work.report.done_before + len(work.report.problems)
-            bar.update(done - bar.n)
             tell(done, work.report.pictures)
 
         looking: tuple[Batch, Future[Any]] | None = None
@@ -127,8 +126,8 @@ class _Work:
             made[path] = picture, f"{text}\n".encode()
         changed = [path for path, (_, content) in made.items() if not _holds(path, content)]
         self.snapshot.keep(*changed)
-        for path in changed:
-            self.snapshot.write(path, made[path][1])
+        write_many({path: made[path][1] for path in changed})
+        if changed:
             self.report.snapshot = self.snapshot.id
         self.record.add(made)
         self.report.captioned += len(made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from trainer.captioners.tags import Wording, read_vocabulary
 from trainer.data.pictures import open_picture, plain
 from trainer.errors import InputError
 from trainer.sessions import open_session
+from trainer.terminal import Stop, Tell, never, silent
 
 SIDE = 448  # of all published taggers; for a model that takes any size
 WITHOUT_EFFECT = {"folder", "recursive", "workers", "batch", "download", "force_download", "frequency_tags"}
@@ -73,11 +74,11 @@ class Wd14Captioner:
 
     what = "WD14 captions"
 
-    def __init__(self, options: Wd14, say: Say = print, should_stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, options: Wd14, say: Say = print, should_stop: Stop = never, fetching: Tell = silent) -> None:
         self.options, self.batch, self.existing = options, options.batch, options.existing
         self.separator = options.caption_separator
         download, again = options.download, options.force_download
-        found = [find_tagger(name, download, again, say, should_stop) for name in options.model]
+        found = [find_tagger(name, download, again, say, should_stop, fetching) for name in options.model]
         self.taggers = [Tagger(files, say) for files in found]
         self.wording = Wording(options, [tagger.vocabulary for tagger in self.taggers])
         self.by = "\n".join([options.model_dump_json(exclude=WITHOUT_EFFECT), *(files.identity() for files in found)])

@@ -105,7 +105,7 @@ def too_few(found: Amount | None, names: Sequence[str], options: Doctor) -> list
     """Too few pictures for what is learned, or for the steps that are planned."""
     least = FEWEST[options.purpose]
     if found is None:
-        return []
+        return [Finding("too_few", "bad", "No picture can be used", "there is nothing to train on: add pictures", [])]
     if options.steps and options.steps > TOO_OFTEN * found.usual_steps:
         looks = round(options.steps * found.batch / len(names))
         title = f"Too few pictures for {options.steps} steps"

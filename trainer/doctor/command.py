@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.doctor.options import Doctor
 from trainer.flags import add_flags, read_flags
+from trainer.terminal import Wish, bar
 
 
 def add(tools: Any) -> None:
@@ -22,18 +23,10 @@ def add(tools: Any) -> None:
 
 def run_report(given: argparse.Namespace) -> int:
     """Prints the report; nothing is changed. Ctrl-C ends it with what was seen so far."""
-    from tqdm import tqdm
-
     from trainer.doctor.report import report
-    from trainer.terminal import Wish
 
     options = read_flags(given, Doctor)
-    with Wish().heard() as wish, tqdm(unit=" pictures", disable=None) as bar:
-
-        def tell(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        found = report(options, tell, should_stop=wish.asked)
+    with Wish().heard() as wish, bar("pictures") as tell:
+        found = report(options, tell, wish.asked)
     print(json.dumps(found.to_json(), indent=2) if given.json else found.text(), file=sys.stdout)
     return 0

@@ -14,6 +14,7 @@ from trainer import aside, snapshots
 from trainer.data.folders import ENDINGS
 from trainer.data.pictures import plain
 from trainer.doctor.finding import several
+from trainer.doctor.options import Doctor
 from trainer.durable import write_aside
 from trainer.errors import InputError
 from trainer.tags import edits, groups, tokens
@@ -21,6 +22,7 @@ from trainer.tags.captions import CaptionSet, Picture
 from trainer.tags.edits import Edit
 from trainer.tags.history import History
 from trainer.tags.tag import Tags
+from trainer.tree import validate
 
 Told = dict[str, Any]
 NOT_ARGUMENTS = ("do", "label", "pictures", "folder")
@@ -69,6 +71,8 @@ def cure(folder: str, do: str, pictures: Sequence[str], arguments: dict[str, Any
     for name, value in given.items():
         if name not in KINDS or not isinstance(value, KINDS[name]):
             raise InputError(f"{plain(name)}: {plain(str(value), 60)} is no argument of a cure: make the report again")
+    if "caption_extension" in given:
+        validate(Doctor, {"folder": str(root), "caption_extension": given["caption_extension"]})
     return CURES[do](Wish(root, list(dict.fromkeys(pictures)), **given))
 
 
@@ -171,10 +175,9 @@ def _edited(wish: Wish, edit: Edit) -> Told:
 def _run(data: CaptionSet, changes: Sequence[tuple[Picture, Edit]]) -> Told:
     """Makes edits, each on its picture's caption, with a snapshot from before."""
     what = next((edit.what for _, edit in changes), "")
-    done = History(data).run(what, changes)
-    undo = None
-    if done:
-        undo = _undo(max(place.name for place in (data.folder / snapshots.PLACE).iterdir()))
+    history = History(data)
+    done = history.run(what, changes)
+    undo = _undo(history.done[-1].snapshot or history._single.id) if done else None  # a single caption's has no own
     return _told(done, f"{several(done, 'caption is', 'captions are')} changed", undo)
 
 

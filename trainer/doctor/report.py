@@ -6,7 +6,7 @@ Works on the pictures and captions alone; a face detector in the models folder, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +20,17 @@ from trainer.doctor import rules, words
 from trainer.doctor.amount import LARGE, Amount, amount, too_few
 from trainer.doctor.finding import Finding, Severity, several
 from trainer.doctor.framing import ENOUGH, Framing, framing
-from trainer.doctor.measures import SIDE
 from trainer.doctor.options import Doctor
-from trainer.doctor.score import Score, said, score
+from trainer.doctor.score import OF_PICTURES, Score, said, score
 from trainer.doctor.seeing import Refused, Seen, see_all
 from trainer.downloads import how_to_get
 from trainer.images import faces
+from trainer.images.measures import SIDE
 from trainer.tags.captions import CaptionSet
+from trainer.terminal import Stop, Tell, never, silent
 
 ORDER: dict[Severity, int] = {"bad": 0, "care": 1, "hint": 2}
+NOTHING_SEEN = "No picture can be read, so nothing else was looked at"
 TAGGED = 2
 """Tags that a caption must have to be taken for one of tags."""
 
@@ -90,11 +92,7 @@ class Report:
         return "\n".join([*lines, said(self.score.to_json())])
 
 
-def report(
-    options: Doctor,
-    tell: Callable[[int, int], None] = lambda done, total: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Report:
+def report(options: Doctor, tell: Tell = silent, should_stop: Stop = never) -> Report:
     """Looks at a data set; nothing is written. tell: called with (pictures looked at, pictures in all).
 
     Raises InputError for a folder without pictures, options that contradict each other, or a detector that is none.
@@ -128,12 +126,12 @@ def report(
         *(finding for rule in (rules.size, rules.quality, rules.variety, rules.changed) for finding in rule(looked)),
         *rules.subject(looked, texts),
         *of_framing,
-        *words.tag_findings(texts),
-        *words.caption_findings(texts),
+        *(words.tag_findings(texts) if seen else ()),
+        *(words.caption_findings(texts) if seen else ()),
         *too_few(plan, named, options),
     ]
     findings.sort(key=lambda finding: ORDER[finding.severity])
-    unchecked = _not_checked(looked, texts, framed)
+    unchecked = _not_checked(looked, texts, framed) if seen else [(part, NOTHING_SEEN) for part in OF_PICTURES]
     cuts = [rules.lost(where) for where in placed.values() if where]
     return Report(
         folder=root,
@@ -144,7 +142,7 @@ def report(
         buckets=_buckets(placed),
         lost=round(sum(cuts) / max(len(cuts), 1), 3),
         amount=plan,
-        not_checked=[what for _, what in unchecked],
+        not_checked=list(dict.fromkeys(what for _, what in unchecked)),
         measured={picture.name: _numbers(picture, placed[picture.name]) for picture in seen},
         stopped=stopped,
     )

@@ -10,8 +10,9 @@ from trainer.data.buckets import Placement
 from trainer.doctor.finding import Cure, Finding, Severity, aside, several
 from trainer.doctor.options import Doctor
 from trainer.doctor.seeing import Refused, Seen
-from trainer.doctor.sessions import duplicates, sessions
+from trainer.doctor.sessions import sessions
 from trainer.doctor.words import EYES, NO_FACE, Texts, people, tagged
+from trainer.images.similar import duplicates
 
 LEAST_SHARP = 43.0
 """Least sharpness: photos measure 50 and more, the same ones blurred by two pixels at most 37."""
@@ -146,7 +147,7 @@ def quality(looked: Looked) -> Iterator[Finding]:
 def variety(looked: Looked) -> Iterator[Finding]:
     """Near duplicates, and many pictures of one session."""
     seen = looked.seen
-    places = duplicates(seen)
+    places = duplicates([picture.thumb for picture in seen])
     if places:
         groups = [[seen[place].name for place in _best_first(looked, group)] for group in places]
         keep = [group[0] for group in groups]

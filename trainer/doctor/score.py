@@ -41,6 +41,8 @@ PARTS = {
     "Watermarks": Kinds(5, ("watermark",), "no tag speaks of a watermark or text"),
     "Amount": Kinds(5, ("too_few",), "enough pictures"),
 }
+OF_PICTURES = tuple(name for name in PARTS if name not in ("Files", "Amount"))
+"""Parts of which nothing is known when no picture can be read."""
 
 
 @dataclass(frozen=True)

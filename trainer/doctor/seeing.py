@@ -6,9 +6,9 @@ never more than a handful of pictures ahead: memory does not grow with the data 
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,15 +16,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainer.captioners.prepare import ahead
+from trainer.ahead import THREADS, ahead
 from trainer.data.folders import SMALLEST_SIDE, Listing, leaves
 from trainer.data.pictures import FORMATS, PictureError, plain, read_picture
-from trainer.doctor import measures
+from trainer.images import measures
 from trainer.images.faces import Detector, Face
 from trainer.images.similar import fingerprint
 
 COLOURS = 96  # pixels a side of the copy whose colours are judged
-MOST_THREADS = 4
 MAKE, MODEL, CAMERA_IFD, TAKEN = 0x010F, 0x0110, 0x8769, 0x9003  # of EXIF
 BAD_EXIF = (OSError, SyntaxError, ValueError, LookupError, TypeError, struct.error)  # as in trainer.data.pictures
 BACKGROUND = "#ffffff"
@@ -73,13 +72,9 @@ def see_all(
     pictures: Sequence[tuple[str, Path, Listing]], detector: Detector | None
 ) -> Generator[Seen | Refused, None, None]:
     """Every picture in order: (name in the report, file, the listing that it stands in)."""
-    threads = max(1, min(MOST_THREADS, os.cpu_count() or 1))
-    work = ahead(pictures, lambda item: see(*item, detector), threads, 2 * threads)
-    try:
+    with closing(ahead(pictures, lambda item: see(*item, detector), THREADS, 2 * THREADS)) as work:
         for _, seen in work:
             yield seen.result()
-    finally:
-        work.close()
 
 
 def see(name: str, path: Path, listing: Listing, detector: Detector | None = None) -> Seen | Refused:

@@ -8,24 +8,28 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from trainer import own
 from trainer.aside import PLACE as ASIDE
 from trainer.data.folders import MOST_REPEATS, Problem
 from trainer.data.pictures import FORMATS, plain
-from trainer.durable import failed, make_folder, sync_folder, write_aside, write_json
+from trainer.durable import DiskError, failed, make_folder, sync_folder, write_aside, write_json
 from trainer.errors import InputError
-from trainer.folders.files import folder_of, is_picture, not_ours
+from trainer.folders.files import is_picture, not_ours
 from trainer.folders.options import Balance
-from trainer.folders.report import Report, Stop, Tell, never, silent
+from trainer.folders.report import Report
+from trainer.named import folder_of
+from trainer.own import RENAMING
 from trainer.snapshots import PLACE as SNAPSHOTS
+from trainer.terminal import Stop, Tell, never, silent
 
 PLACE = Path(".likeness") / "balance.json"
-"""The last renaming: new names by old ones."""
+"""The last renaming: new names by old ones, in the order in which it was done."""
 NUMBER = re.compile(r"(\d+)_(.+)")
 WEIGHT = re.compile(r"\{(\d+(?:\.\d*)?)\}(.+)")
 FACES, BODIES = 24, 16
@@ -69,6 +73,8 @@ def run(options: Balance, tell: Tell = silent, should_stop: Stop = never) -> Rep
     folder = folder_of("folder", options.folder)
     if options.undo:
         return _undone(folder)
+    if options.apply and own.place(folder, RENAMING).exists():
+        _take_back(not_ours("folder", folder))
     problems: list[Problem] = []
     concepts = _concepts(folder, options.insecure, problems)
     plan = [
@@ -78,10 +84,7 @@ def run(options: Balance, tell: Tell = silent, should_stop: Stop = never) -> Rep
     renames = {line.old: line.new for line in plan if line.old != line.new}
     order, hint = _order(folder, renames), _hint(folder, concepts)
     if options.apply and renames:
-        not_ours("folder", folder)
-        make_folder((folder / PLACE).parent)
-        write_json(folder / PLACE, renames)
-        _rename(folder, order)
+        _apply(not_ours("folder", folder), order)
     tell(len(plan), len(plan))
     told = [{**asdict(line), "steps": line.steps} for line in plan]
     found = {"folder": str(folder), "plan": told, "applied": options.apply, "hint": hint}
@@ -215,50 +218,123 @@ def _order(folder: Path, renames: Mapping[str, str]) -> list[tuple[str, str]]:
     return order
 
 
-def _rename(folder: Path, order: Sequence[tuple[str, str]]) -> None:
-    """Renames one by one; what is set aside, and snapshots, go along, so that they come back to the new names."""
-    places = [folder, *sorted((folder / ASIDE).glob("*/"))]
-    for old, new in order:
+def _apply(folder: Path, order: Sequence[tuple[str, str]]) -> None:
+    """Renames, all or none.
+
+    Until all is done the new names stand in a file of their own, by which `_take_back` mends what a crash cuts off; the
+    undo of the renaming before is kept so long.
+    """
+    begun, goes_along = own.place(folder, RENAMING), _goes_along(folder)
+    make_folder(begun.parent)
+    write_json(begun, dict(order))
+    try:
+        for old, new in order:
+            _rename(folder, old, new)
+            _rename_along(goes_along, old, new)
+        _replace(begun, own.place(folder, PLACE))
+    except DiskError:
+        _take_back(folder)
+        raise
+
+
+def _take_back(folder: Path) -> list[tuple[str, str]]:
+    """Takes the last renaming back, or what was done of one that was cut off; gives the renames that it made.
+
+    A folder itself was the first that got its new name, and is the last that loses it. So whatever is cut off, here
+    too, counts as done until all that goes along is as before; and it can be begun again, as nothing is renamed twice.
+    """
+    begun, last, goes_along = own.place(folder, RENAMING), own.place(folder, PLACE), _goes_along(folder)
+    back = _back(folder, _read(begun if begun.exists() else last))
+    if not begun.exists():
+        _replace(last, begun)
+    for new, old in back:
+        _rename_along(goes_along, new, old)
+        _rename(folder, new, old)
+    begun.unlink()
+    return back
+
+
+def _back(folder: Path, renames: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The renames that take those back that were done, the last first; InputError when a name is taken meanwhile."""
+    there = {path.name for path in folder.iterdir()}
+    back: list[tuple[str, str]] = []
+    for old, new in reversed([*renames.items()]):
+        if new in there and old not in there:
+            back.append((new, old))
+            there = there - {new} | {old}
+        elif new in there and new not in renames:
+            raise InputError(
+                f"folder: {plain(new)} would become {plain(old)}, which is there already; rename that first"
+            )
+    return back
+
+
+def _rename(folder: Path, old: str, new: str) -> None:
+    """Gives a folder inside a folder its new name, if it has the old one."""
+    if (folder / old).is_dir() and not os.path.lexists(folder / new):
         try:
-            for place in places:
-                if (place / old).is_dir() and not os.path.lexists(place / new):
-                    os.rename(place / old, place / new)
+            os.rename(folder / old, folder / new)
             sync_folder(folder)
         except OSError as error:
             raise failed(folder / new, error) from error
 
-    for place in sorted((folder / SNAPSHOTS).glob("*/list.jsonl")):
-        lines = [_told_anew(line, dict(order)) for line in place.read_text("utf-8").splitlines()]
-        write_aside(place, "".join(f"{line}\n" for line in lines).encode())
+
+def _goes_along(folder: Path) -> list[Path]:
+    """What is to know of new names, so that it comes back to them: folders set aside, and the lists of snapshots."""
+    aside, kept = own.place(folder, ASIDE).glob("*/"), own.place(folder, SNAPSHOTS).glob("*/list.jsonl")
+    return [own.place(folder, place) for place in (*aside, *kept)]
 
 
-def _told_anew(line: str, renames: Mapping[str, str]) -> str:
+def _rename_along(places: Iterable[Path], old: str, new: str) -> None:
+    for place in places:
+        if place.is_dir():
+            _rename(place, old, new)
+            continue
+        try:
+            before = place.read_bytes()
+        except OSError as error:
+            raise failed(place, error) from error
+        if json.dumps(f"{old}/")[:-1].encode() in before:  # most lists tell of few folders
+            write_aside(place, b"".join(_told_anew(line, old, new) for line in before.splitlines(keepends=True)))
+
+
+def _told_anew(line: bytes, old: str, new: str) -> bytes:
     """A line of a snapshot's list with its file's new name."""
     try:
         told = json.loads(line)
         above, _, rest = told["file"].partition("/")
-    except (ValueError, KeyError):  # cut off by a crash, or the one that says what was done
+    except (ValueError, LookupError, TypeError, AttributeError):  # cut off by a crash, or of another kind
         return line
-    return json.dumps({**told, "file": f"{renames[above]}/{rest}"}) if rest and above in renames else line
+    return json.dumps({**told, "file": f"{new}/{rest}"}).encode() + b"\n" if rest and above == old else line
+
+
+def _replace(old: Path, new: Path) -> None:
+    try:
+        os.replace(old, new)
+        sync_folder(new.parent)
+    except OSError as error:
+        raise failed(new, error) from error
 
 
 def _undone(folder: Path) -> Report:
-    last = _last(folder)
-    if not last:
+    if not _last(folder):
         raise InputError(f"folder: nothing was renamed in {plain(str(folder), 1000)}, so there is nothing to take back")
-    back = {new: old for old, new in last.items() if (folder / new).is_dir()}
-    _rename(folder, _order(folder, back))
-    (folder / PLACE).unlink()
-    lines = [f"{new} -> {old}" for new, old in back.items()]
-    plan = [{"old": new, "new": old} for new, old in back.items()]
-    found = {"folder": str(folder), "plan": plan, "applied": True, "undo": False, "hint": ""}
+    back = _take_back(folder)
+    lines = [f"{new} -> {old}" for new, old in back]
+    plan = [{"old": new, "new": old} for new, old in back]
+    found = {"folder": str(folder), "plan": plan, "applied": True, "undo": bool(_last(folder)), "hint": ""}
     return Report(f"{len(back)} folders have their old names again.", found=found, lines=lines)
 
 
 def _last(folder: Path) -> dict[str, str]:
-    """The last renaming; {} when there is none that can be read and stays in the folder."""
+    """The renaming that an undo takes back: one that was cut off, else the last one."""
+    return _read(own.place(folder, RENAMING)) or _read(own.place(folder, PLACE))
+
+
+def _read(file: Path) -> dict[str, str]:
+    """A renaming in a file; {} when there is none that can be read and stays in the folder."""
     try:
-        told = json.loads((folder / PLACE).read_text("utf-8"))
+        told = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     names = [*told, *told.values()] if isinstance(told, dict) else [""]

@@ -10,7 +10,8 @@ from typing import Any
 from trainer.config.parts import Part
 from trainer.flags import add_flags, read_flags
 from trainer.folders.options import Balance, Dedupe, Group, Import, Prepare
-from trainer.folders.report import Report, Stop, Tell, never, silent
+from trainer.folders.report import Report
+from trainer.terminal import Stop, Tell, Wish, bar, never, silent
 
 TOOLS: dict[str, tuple[type[Part], str, str]] = {
     "prepare": (Prepare, "prepare", "build img, reg, log and model by copying pictures"),
@@ -35,11 +36,9 @@ def add(words: Any) -> None:
 
 def run_folders(given: argparse.Namespace) -> int:
     """Runs one tool; Ctrl-C stops it where nothing is half done."""
-    from trainer.terminal import Wish
-
     options = read_flags(given, TOOLS[given.tool][0])
-    with Wish().heard() as wish:
-        report = run_tool(options, should_stop=wish.asked)
+    with Wish().heard() as wish, bar("files") as tell:
+        report = run_tool(options, tell, wish.asked)
     print(json.dumps(report.to_json(), indent=2) if given.json else report.text())
     return 0
 

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import math
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from trainer import aside
+from trainer.ahead import THREADS, ahead
 from trainer.data.folders import Problem
 from trainer.data.pictures import PictureError, open_picture, plain
 from trainer.errors import InputError
-from trainer.folders.files import digest_of, folder_of, is_caption, is_picture, not_ours, shown, walk
+from trainer.folders.files import digest_of, is_caption, is_picture, not_ours, shown, walk
 from trainer.folders.options import Dedupe
-from trainer.folders.report import Report, Stop, Tell, never, silent
-from trainer.images.similar import fingerprint_of, groups
+from trainer.folders.report import Report
+from trainer.images.measures import copy_of, sharpness
+from trainer.images.similar import duplicates, fingerprint_of
+from trainer.named import folder_of
+from trainer.terminal import Stop, Tell, never, silent
 
-THREADS = max(1, min(4, os.cpu_count() or 1))
 WHY = (
     "it is the largest",
     "it is the sharpest",
@@ -80,17 +82,20 @@ def run(options: Dedupe, tell: Tell = silent, should_stop: Stop = never) -> Repo
     pictures = _pictures(folders, problems)
     prints: list[np.ndarray] = []
     seen: list[Found] = []
-    for done, (picture, told) in enumerate(_looked(pictures, should_stop), 1):
-        if isinstance(told, Problem):
-            problems.append(told)
-        else:
-            prints.append(told)
-            seen.append(picture)
-        tell(done, len(pictures))
+    wanted = itertools.takewhile(lambda picture: not should_stop(), pictures)
+    with closing(ahead(wanted, lambda picture: fingerprint_of(picture.path), THREADS, 2 * THREADS)) as looks:
+        for done, (picture, look) in enumerate(looks, 1):
+            try:
+                prints.append(look.result())
+                seen.append(picture)
+            except PictureError as error:
+                why = str(error).removeprefix(f"{plain(picture.path.name)}: ")
+                problems.append(Problem(shown(picture.path, picture.root.parent), why, "not compared"))
+            tell(done, len(pictures))
     found: dict[str, Any] = {"folders": [str(folder) for folder in folders], "pictures": len(seen), "aside": []}
     if should_stop():
         return Report("Stopped: nothing was set aside.", problems, found | {"groups": []}, stopped=True)
-    sorted_out = [group for places in groups(prints) for group in _sorted(seen, places, options.near, problems)]
+    sorted_out = [group for places in duplicates(prints) for group in _sorted(seen, places, options.near, problems)]
     found["groups"] = [[_told(copy) for copy in group] for group in sorted_out]
     more = sum(len(group) - 1 for group in sorted_out)
     if options.apply:
@@ -124,30 +129,6 @@ def _pictures(folders: Sequence[Path], problems: list[Problem]) -> list[Found]:
     return list(found.values())
 
 
-def _looked(pictures: Sequence[Found], should_stop: Stop) -> Iterator[tuple[Found, np.ndarray | Problem]]:
-    """Every picture in order with its fingerprint, or what is wrong with it; a few are decoded ahead in threads."""
-
-    def look(picture: Found) -> np.ndarray | Problem:
-        name = shown(picture.path, picture.root.parent)
-        try:
-            return fingerprint_of(picture.path)
-        except PictureError as error:
-            return Problem(name, str(error).removeprefix(f"{plain(picture.path.name)}: "), "not compared")
-
-    waiting: deque[tuple[Found, Future[np.ndarray | Problem]]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
-        for picture in pictures:
-            if should_stop():
-                break
-            waiting.append((picture, pool.submit(look, picture)))
-            if len(waiting) > 2 * THREADS:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-
-
 def _sorted(seen: Sequence[Found], places: Sequence[int], near: bool, problems: list[Problem]) -> Iterator[list[Copy]]:
     """A group with the best first; without `near`, the groups of equal pixels in it."""
     copies: list[Copy] = []
@@ -177,17 +158,8 @@ def _copy(picture: Found) -> Copy:
     path, image = picture.path, open_picture(picture.path, "#ffffff").image
     pixels = hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes()).hexdigest()
     caption = any(is_caption(file.name) for file in path.parent.glob(f"{glob.escape(path.stem)}.*"))
-    return Copy(picture, image.size, path.stat().st_size, _sharpness(image), caption, digest_of(path), pixels)
-
-
-def _sharpness(image: Image.Image) -> float:
-    """Variance of the Laplacian of its grey (Pech-Pacheco et al. 2000), at 1024 pixels a side at most."""
-    grey = image.convert("L")
-    grey.thumbnail((1024, 1024))
-    v = np.asarray(grey, np.float32)
-    if min(v.shape) < 3:
-        return 0.0
-    return float((v[:-2, 1:-1] + v[2:, 1:-1] + v[1:-1, :-2] + v[1:-1, 2:] - 4 * v[1:-1, 1:-1]).var())
+    sharp = sharpness(copy_of(image).convert("L"))
+    return Copy(picture, image.size, path.stat().st_size, sharp, caption, digest_of(path), pixels)
 
 
 def _compared(copy: Copy, best: Copy) -> Copy:
@@ -199,7 +171,7 @@ def _told(copy: Copy) -> dict[str, Any]:
     path, root = copy.picture.path, copy.picture.root
     return {
         "path": str(path), "name": shown(path, root.parent), "width": copy.size[0], "height": copy.size[1],
-        "bytes": copy.bytes, "sharpness": round(copy.sharpness, 1), "caption": copy.caption,
+        "bytes": copy.bytes, "sharpness": copy.sharpness, "caption": copy.caption,
         "same": WORDS.get(copy.same, ""), "why": copy.why,
     }  # fmt: skip
 

@@ -67,18 +67,6 @@ def folder_name(field: str, name: str) -> str:
     return name
 
 
-def folder_of(field: str, path: str | Path) -> Path:
-    """The folder that a path names, all links followed; InputError when there is none."""
-    try:
-        folder = Path(path).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{field}: {plain(str(path))!r} cannot be a path ({error}); choose another") from None
-    if not folder.is_dir():
-        what = "is a file: choose the folder that it lies in" if folder.exists() else "does not exist: check the path"
-        raise InputError(f"{field}: {plain(str(folder), 1000)} {what}")
-    return folder
-
-
 def not_ours(field: str, folder: Path) -> Path:
     """A folder that may be changed; InputError for one of Likeness itself."""
     if any(folder.is_relative_to(code) for code in CODE):

@@ -17,11 +17,13 @@ from trainer.data.folders import Problem
 from trainer.data.pictures import PictureError, open_picture, plain, resize
 from trainer.durable import failed, write_aside
 from trainer.errors import InputError
-from trainer.folders.files import beside, copy, folder_of, is_picture, not_ours, shown, walk
+from trainer.folders.files import beside, copy, is_picture, not_ours, shown, walk
 from trainer.folders.options import Group
-from trainer.folders.report import Report, Stop, Tell, never, silent
+from trainer.folders.report import Report
 from trainer.images.geometry import GeometryError, fit
 from trainer.images.saving import stored, suffix_for
+from trainer.named import folder_of
+from trainer.terminal import Stop, Tell, never, silent
 
 
 @dataclass(frozen=True)

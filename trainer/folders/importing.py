@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,8 @@ from trainer.errors import InputError
 from trainer.folders.files import KOHYA, beside, digest_of, is_picture, not_ours, walk
 from trainer.folders.intake import Intake, Limits, numbered
 from trainer.folders.options import Import
-from trainer.folders.report import Report, Stop, Tell, never, silent
+from trainer.folders.report import Report
+from trainer.terminal import Stop, Tell, never, silent
 
 
 def run(options: Import, tell: Tell = silent, should_stop: Stop = never) -> Report:
@@ -106,7 +108,8 @@ def _settle(files: dict[str, Path], stem: str, goal: Path) -> None:
         free = f"{stem}-{count}"
     try:
         for name in sorted(files, key=is_picture):
-            with files[name].open("rb") as file:
+            files[name].chmod(files[name].stat().st_mode | stat.S_IWUSR)  # the copy of one that is for reading only
+            with files[name].open("r+b") as file:  # Windows flushes only what it may write
                 os.fsync(file.fileno())
             os.rename(files[name], goal / f"{free}{Path(name).suffix}")
         sync_folder(goal)

@@ -61,7 +61,7 @@ class Dedupe(Part):
     others: Annotated[tuple[Folder, ...], Field(title="Other folders"), IsPath()] = ()
     """More folders that are compared with it and with each other."""
     near: Annotated[bool, Field(title="Near duplicates too")] = True
-    """Find pictures too that were saved again, resized, lightly cropped or lit."""
+    """Find pictures too that were saved again, resized, mirrored, lightly cropped or lit."""
     apply: Annotated[bool, Field(title="Set aside")] = False
     """Set all but the best of each group aside, in `.likeness/aside` of their folder; without it they are listed
     alone."""

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from trainer.durable import make_folder, need_space, replace_folder
 from trainer.errors import InputError
-from trainer.folders.files import beside, copy, folder_name, folder_of, is_caption, is_picture, not_ours
+from trainer.folders.files import beside, copy, folder_name, is_caption, is_picture, not_ours
 from trainer.folders.options import Prepare
-from trainer.folders.report import Report, Stop, Tell, never, silent
+from trainer.folders.report import Report
+from trainer.named import folder_of
+from trainer.terminal import Stop, Tell, never, silent
 
 
 def run(options: Prepare, tell: Tell = silent, should_stop: Stop = never) -> Report:

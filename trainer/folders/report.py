@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainer.data.folders import Problem
-
-Tell = Callable[[int, int], None]
-Stop = Callable[[], bool]
-
-
-def silent(done: int, total: int) -> None:
-    """Tells nobody."""
-
-
-def never() -> bool:
-    """Nobody asks to stop."""
-    return False
 
 
 @dataclass

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
+from trainer import named
+from trainer.ahead import THREADS, ahead
 from trainer.data.buckets import BucketError
 from trainer.data.folders import ENDINGS, LONGEST_CAPTION, UNREAD, Problem
 from trainer.data.pictures import PictureError, open_picture, plain
@@ -28,11 +29,11 @@ from trainer.images.ledger import Entry, Ledger, digest_of, stamp_of
 from trainer.images.options import Output
 from trainer.images.saving import check_pattern, renamed, stored, suffix_for
 from trainer.snapshots import begin
+from trainer.terminal import Stop, Tell, never, silent
 
 MASKS = "masks"
 REFUSED = (PictureError, GeometryError, BucketError)
 ENDS = {"resize": "resized", "crop": "cropped", "background": "background"}
-MOST_THREADS = 4
 LONGEST_NAME = 240
 """Bytes: disks take 255, and a file that is being written has a longer name."""
 
@@ -118,12 +119,7 @@ class Report:
         return "\n".join([*lines, self.summary()])
 
 
-def run(
-    options: Output,
-    tool: Tool,
-    tell: Callable[[int, int], None] = lambda done, total: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Report:
+def run(options: Output, tool: Tool, tell: Tell = silent, should_stop: Stop = never) -> Report:
     """Runs a tool over the folder of its options.
 
     tell: called with (pictures done, pictures in all); should_stop: asked before each.
@@ -133,21 +129,16 @@ def run(
     out = out_of(options, tool.word)
     work = _Work(folder_of(options), out, options, tool)
     sources = work.sources()
-    with tqdm(total=len(sources), unit="picture", disable=None) as bar:
-        for done, (source, drawn) in enumerate(_in_turn(work, sources, should_stop), 1):
-            work.finish(source, drawn)
-            bar.update()
+    with closing(ahead(_until_stopped(work, sources, should_stop), work.draw, THREADS, THREADS + 1)) as drawn:
+        for done, (source, ready) in enumerate(drawn, 1):
+            work.finish(source, ready.result())
             tell(done, len(sources))
     return work.report
 
 
 def folder_of(options: Output) -> Path:
     """The folder that is read; InputError when it is none."""
-    folder = Path(options.folder).expanduser()
-    if not folder.is_dir():
-        what = "is a file: choose the folder that it lies in" if folder.exists() else "does not exist: check the path"
-        raise InputError(f"folder: {plain(str(folder), 1000)} {what}")
-    return folder.resolve()
+    return named.folder_of("folder", options.folder)
 
 
 def out_of(options: Output, word: str) -> Path:
@@ -170,27 +161,12 @@ def out_of(options: Output, word: str) -> Path:
     return folder.with_name(f"{folder.name}_{ENDS[word]}")
 
 
-def _in_turn(
-    work: _Work, sources: Sequence[Source], should_stop: Callable[[], bool]
-) -> Iterator[tuple[Source, _Ready | Problem | None]]:
-    """Every picture in order with what became of it; a few are drawn ahead in threads, never more."""
-    threads = max(1, min(MOST_THREADS, os.cpu_count() or 1))
-    waiting: deque[tuple[Source, Future[_Ready | Problem | None]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for source in sources:
-                if should_stop():
-                    work.report.stopped = True
-                    break
-                waiting.append((source, pool.submit(work.draw, source)))
-                if len(waiting) > threads:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _until_stopped(work: _Work, sources: Sequence[Source], should_stop: Stop) -> Iterator[Source]:
+    for source in sources:
+        if should_stop():
+            work.report.stopped = True
+            return
+        yield source
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trainer.doctor import command as doctor
 from trainer.flags import add_flags, read_flags
 from trainer.images.options import Background, Crop, Output, Resize
+from trainer.terminal import Stop, Tell, Wish, bar, never, silent
 
 if TYPE_CHECKING:
     from trainer.images.batch import Report, Tool
@@ -21,8 +20,8 @@ TOOLS: dict[str, tuple[type[Output], str]] = {
 }
 
 
-def add(words: Any) -> None:
-    """Adds `images` to the command line's words."""
+def add(words: Any) -> Any:
+    """Adds `images` to the command line's words; gives its own words, for tools of other rooms."""
     images = words.add_parser("images", help="make the pictures of a data set ready")
     tools = images.add_subparsers(required=True, metavar="TOOL")
     for word, (options, help_text) in TOOLS.items():
@@ -30,25 +29,19 @@ def add(words: Any) -> None:
         add_flags(tool, {word: options})
         tool.add_argument("--json", action="store_true", help="print the report as JSON")
         tool.set_defaults(do=run_images, tool=word)
-    doctor.add(tools)
+    return tools
 
 
 def run_images(given: argparse.Namespace) -> int:
     """Runs one tool; Ctrl-C stops after the pictures in hand, and the same command goes on."""
-    from trainer.terminal import Wish
-
     options = read_flags(given, TOOLS[given.tool][0])
-    with Wish().heard() as wish:
-        report = run_tool(options, should_stop=wish.asked)
+    with Wish().heard() as wish, bar("pictures") as tell:
+        report = run_tool(options, tell, wish.asked)
     print(json.dumps(report.to_json(), indent=2) if given.json else report.text())
     return 0
 
 
-def run_tool(
-    options: Output,
-    tell: Callable[[int, int], None] = lambda done, total: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Report:
+def run_tool(options: Output, tell: Tell = silent, should_stop: Stop = never) -> Report:
     """Does to a folder what the options of a tool say, and says what came of it.
 
     tell: called with (pictures done, pictures in all); should_stop: asked before each. InputError as of `batch.run`,

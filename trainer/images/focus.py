@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from trainer import own
 from trainer.data.pictures import plain
 from trainer.errors import InputError
 from trainer.images.batch import Drawn, Piece, Source, Tool, folder_of
@@ -108,7 +109,7 @@ def finder_of(options: Crop) -> Finder:
     detector = open_detector(options.detector) if options.focus in ("auto", "face") else None
     if detector is None and options.focus == "face":
         raise no_detector("focus")
-    drawn = folder_of(options) / DRAWN
+    drawn = own.place(folder_of(options), DRAWN)
     given = options.boxes or (str(drawn) if drawn.is_file() else None)
     return Finder(options.focus, detector, read_boxes(given), loose=bool(options.boxes))
 
@@ -182,8 +183,8 @@ def box_of(name: str, told: Any) -> Box:
     numbers = isinstance(told, list) and len(told) == 4 and all(isinstance(value, int | float) for value in told)
     if not numbers or not (0 <= told[0] < told[2] <= 1 and 0 <= told[1] < told[3] <= 1):
         raise InputError(
-            f"boxes: {plain(str(name))}: {plain(str(told), 60)} is no box: write [left, top, right, bottom], each "
-            "from 0 to 1, left below right and top below bottom"
+            f"boxes: {plain(str(name))}: is no box: write [left, top, right, bottom], each from 0 to 1, left below "
+            "right and top below bottom"
         )
     return Box(*map(float, told))
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.durable import failed, make_folder
+from trainer import own
+from trainer.durable import append_line, make_folder
 
 PLACE = Path(".likeness") / "images.jsonl"
 
@@ -50,7 +51,7 @@ class Ledger:
         """The ledger of a folder; empty when there is none, or nothing that can be read."""
         ledger = cls(folder)
         with contextlib.suppress(OSError):
-            for line in (folder / PLACE).read_text("utf-8", "replace").splitlines():
+            for line in own.place(folder, PLACE).read_text("utf-8", "replace").splitlines():
                 with contextlib.suppress(ValueError, TypeError, AttributeError):  # a line cut off by a crash
                     told: dict[str, Any] = json.loads(line)
                     size, time = told.pop("stamp")
@@ -59,13 +60,9 @@ class Ledger:
 
     def add(self, entry: Entry) -> None:
         """Writes an entry down, before its files are written; DiskError when it cannot be."""
-        place = self.folder / PLACE
+        place = own.place(self.folder, PLACE)
         make_folder(place.parent)
-        try:
-            with open(place, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry.__dict__ | {"made": dict(entry.made)}) + "\n")
-        except OSError as error:
-            raise failed(place, error) from error
+        append_line(place, json.dumps(entry.__dict__ | {"made": dict(entry.made)}).encode() + b"\n")
         self._take(entry)
 
     def find(self, tool: str, source: Path) -> Entry | None:

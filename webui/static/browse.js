@@ -1,5 +1,5 @@
 // <likeness-browser>: a dialog that chooses a file or a folder of the machine that the page's server runs on.
-import { ask, button, bytes, count, h, has, say } from './tools.js'
+import { ask, button, bytes, count, h, has, notice, say } from './tools.js'
 
 const LAST = 'likeness-folder' // the folder that was looked at last
 
@@ -9,7 +9,7 @@ class Browser extends HTMLElement {
     this.title_ = h('h3', { id: 'browser-title' })
     this.roots = h('div', { class: 'roots' })
     this.path = h('input', { type: 'text', 'aria-label': 'Path', autocomplete: 'off', spellcheck: 'false', onkeydown: event => event.key === 'Enter' && this.enter(event) })
-    this.told = h('p', { class: 'refused', role: 'alert', hidden: true })
+    this.told = notice('refused')
     this.list = h('ul', { class: 'entries', 'aria-label': 'Files and folders', onkeydown: event => this.arrows(event) })
     this.name = h('input', { type: 'text', 'aria-label': 'File name', autocomplete: 'off', spellcheck: 'false' })
     this.take = button('Choose this folder', () => this.finish(), { class: 'take' })
@@ -51,15 +51,14 @@ class Browser extends HTMLElement {
       this.show(await ask(`api/browse?${query}`))
     } catch (error) {
       if (first && path) return this.open('', false)
-      this.told.hidden = false
-      say(this.told, error.message)
+      this.told.tell(error.message)
     }
   }
 
   show(found) {
     this.folder = found.path
     this.sure = null
-    this.told.hidden = true
+    this.told.tell('')
     this.path.value = found.path
     if (found.path) localStorage.setItem(LAST, found.path)
     this.take.disabled = !found.path
@@ -94,8 +93,7 @@ class Browser extends HTMLElement {
     const path = `${this.folder.replace(/[\\/]$/, '')}${this.folder.includes('\\') ? '\\' : '/'}${file}`
     if (there && this.sure !== path) {
       this.sure = path
-      this.told.hidden = false
-      return say(this.told, `${file} is there already: press Save again to replace it.`)
+      return this.told.tell(`${file} is there already: press Save again to replace it.`)
     }
     this.end(path)
   }

@@ -1,7 +1,7 @@
 // <likeness-crop folder="/pictures" sizes="512x512,512x768">: a frame on each picture, as the crop tool would cut it, to
 // be moved by hand. What is drawn is kept in the folder at once, and goes before what the tool finds by itself.
 // detector, focus, background: as the tool has them.
-import { ask, button, h, newId, say } from './tools.js'
+import { ask, button, h, newId, notice, say } from './tools.js'
 import { limited } from './easel.js'
 import { Live } from './live.js'
 import { large, load, Strip, takesKeys } from './strip.js'
@@ -58,7 +58,7 @@ class Crop extends Live {
     this.strip = new Strip(name => this.choose(name))
     this.told = h('p', { class: 'lk-told', id, role: 'status' })
     this.warning = h('p', { class: 'lk-note lk-warn', hidden: true })
-    this.error = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    this.error = notice()
     this.frame = h('div', { class: 'lk-cut', tabindex: 0, role: 'group', 'aria-label': 'Frame to cut', 'aria-describedby': id },
       Object.keys(CORNERS).map(corner => h('i', { class: `lk-corner lk-${corner}`, 'data-corner': corner })))
     this.sheet = h('div', { class: 'lk-sheet' })
@@ -105,7 +105,7 @@ class Crop extends Live {
     const [image, cut] = await Promise.all([load(this.folder, name), ask(`api/crop/cut?${new URLSearchParams(this.query())}`)]).catch(error => [error])
     if (this.name !== name) return
     this.stage.removeAttribute('aria-busy')
-    this.fail(image instanceof Error ? image.message : '')
+    this.error.tell(image instanceof Error ? image.message : '')
     const hadFocus = this.contains(document.activeElement) && !this.strip.node.contains(document.activeElement)
     this.sheet.replaceChildren(...image instanceof Error ? [] : [image, h('div', { class: 'lk-dim' }), this.frame])
     for (const node of [this.preview, this.told]) node.hidden = image instanceof Error
@@ -280,9 +280,9 @@ class Crop extends Live {
     this.telling = Promise.resolve(this.telling).then(() => ask('api/crop/boxes', body)).then(answer => {
       this.strip.mark(name, answer.drawn)
       if (this.name !== name || this.box !== meant) return // it was moved on meanwhile
-      this.fail('')
+      this.error.tell('')
       this.take(answer)
-    }, error => this.fail(`${name}: not kept. ${error.message}`))
+    }, error => this.error.tell(`${name}: not kept. ${error.message}`))
     return this.telling
   }
 
@@ -294,7 +294,7 @@ class Crop extends Live {
     if (!this.drawn) {
       const found = await ask(`api/crop/proposal?${new URLSearchParams(this.query({ sizes: this.size.value }))}`).catch(error => error)
       if (this.name !== name) return
-      if (found instanceof Error) return this.fail(found.message)
+      if (found instanceof Error) return this.error.tell(found.message)
       const [left, top, right, bottom] = found.cut
       box = [(left + right) / 2, (top + bottom) / 2, right - left]
     }
@@ -305,11 +305,6 @@ class Crop extends Live {
 
   go(steps) {
     this.choose(this.strip.beside(this.name, steps))
-  }
-
-  fail(words) {
-    say(this.error, words)
-    this.error.hidden = !words
   }
 }
 

@@ -1,10 +1,10 @@
 // <likeness-doctor>: looks at a data set, and shows the report: the score with its parts, what to do first, and a card
 // for each finding with its reason, its pictures and its cures. Nothing is cured without a press; all can be undone.
 import { Finding } from './doctor/finding.js'
-import { advice, buckets, framing, listed, ordered, problems, score, WORDS } from './doctor/parts.js'
+import { advice, buckets, framing, listed, ordered, score, WORDS } from './doctor/parts.js'
+import { dataFolder } from './folder.js'
 import { Live, poll, refresh } from './live.js'
-import { dataFolder } from './tool.js'
-import { ask, button, clock, count, duration, filePath, h, newId, press, say } from './tools.js'
+import { ask, button, clock, count, duration, filePath, h, newId, notice, press, say } from './tools.js'
 
 const JOB = 'images.report'
 const KEPT = 'likeness-doctor' // what was cured since the newest report, so that it can be undone after a reload
@@ -18,7 +18,9 @@ class Doctor extends Live {
 
   show() {
     if (!this.body) this.build()
-    this.ends.push(poll('api/tools', 2, lines => this.settle(lines || this.lines)))
+    const settle = () => this.settle(this.lines)
+    addEventListener('likeness-folder', settle)
+    this.ends.push(() => removeEventListener('likeness-folder', settle), poll('api/tools', 2, lines => this.settle(lines || this.lines)))
   }
 
   build() {
@@ -26,7 +28,6 @@ class Doctor extends Live {
     this.body = h('div', { class: 'ld-report' })
     this.append(this.tool, this.body)
     this.addEventListener('likeness-report', event => this.take(event.detail, event.target.run))
-    for (const type of ['input', 'click']) this.addEventListener(type, () => this.settle(this.lines))
     this.clear()
   }
 
@@ -69,8 +70,8 @@ class Doctor extends Live {
     this.done = kept?.key === this.key ? kept.done : []
     this.findings = ordered(report.findings).map((told, place) => new Finding(this, told, place))
     this.age = h('span', { class: 'lk-soft' })
-    this.told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
-    this.again = button('Look again', () => press(this.again, () => this.look(), words => this.tell(words)), { class: 'lk-button' })
+    this.told = notice()
+    this.again = button('Look again', () => press(this.again, () => this.look(), this.told.tell), { class: 'lk-button' })
     this.stale = h('p', { class: 'lk-note ld-stale', role: 'status', hidden: true })
     this.first = h('div', { class: 'ld-first' })
     this.cards = h('div', { class: 'ld-cards' }, this.findings.map(finding => finding.node))
@@ -85,7 +86,7 @@ class Doctor extends Live {
       h('div', { class: 'ld-pair' }, advice(report.advice), framing(report.framing)),
       h('section', { class: 'ld-findings', 'aria-label': 'Findings' },
         h('header', { class: 'lk-head' }, h('h3', {}, 'Findings'), this.filter()), this.cards, this.none),
-      ...[buckets(report), listed('What was not checked', report.not_checked), problems(report.problems)].filter(Boolean))
+      ...[buckets(report), listed('What was not checked', report.not_checked)].filter(Boolean))
     this.choose('all')
     this.date()
     this.changed()
@@ -169,11 +170,6 @@ class Doctor extends Live {
     refresh('api/tools')
     this.task.setAttribute('run', id)
     this.task.scrollIntoView({ block: 'nearest', behavior: 'smooth' })
-  }
-
-  tell(words) {
-    say(this.told, words)
-    this.told.hidden = !words
   }
 }
 

@@ -1,24 +1,25 @@
 // <likeness-folders tool="balance | dedupe">: folders of repeats balanced by a plan that is seen first; duplicates in
-// groups, of which one is kept. `element.report = json` shows a report of `folders dedupe` that came from elsewhere.
+// groups, of which one is kept.
 import { choose } from './browse.js'
-import { dataFolder, workOn } from './tool.js'
-import { ask, button, bytes, count, h, newId, pictureAt, press, say } from './tools.js'
+import { dataFolder, workOn } from './folder.js'
+import { Live } from './live.js'
+import { ask, button, bytes, count, h, newId, notice, pictureAt, press, say } from './tools.js'
 
 const THUMB = 256 // pixels of a small picture
 const PAUSE = 300 // ms without a key before a plan is asked for
 const WAYS = { steps: 'Training steps per concept per epoch', equal: 'The same pictures × repeats for all', faces: 'Faces 24, bodies 16' }
 
-class Folders extends HTMLElement {
-  connectedCallback() {
-    if (this.view) return
+class Folders extends Live {
+  show() {
+    if (!this.view) this.build()
+    this.view.begin()
+  }
+
+  build() {
     this.view = this.getAttribute('tool') === 'dedupe' ? new Duplicates() : new Balance()
     this.append(this.view.node)
     // Gradio, given the same element with another attribute, keeps it and takes its children away.
     new MutationObserver(() => this.view.node.parentNode === this || this.append(this.view.node)).observe(this, { childList: true })
-  }
-
-  set report(json) {
-    this.view.show(json)
   }
 }
 
@@ -39,7 +40,7 @@ class Balance {
       clearTimeout(this.timer)
       this.timer = setTimeout(() => this.plan(), PAUSE)
     }
-    this.folder = h('input', { type: 'text', autocomplete: 'off', spellcheck: 'false', value: dataFolder() })
+    this.folder = h('input', { type: 'text', autocomplete: 'off', spellcheck: 'false', })
     this.how = h('select', {}, Object.entries(WAYS).map(([value, text]) => h('option', { value }, text)))
     this.steps = h('input', { type: 'text', inputmode: 'numeric', value: '1000' })
     this.faces = h('select')
@@ -51,7 +52,7 @@ class Balance {
     }, { class: 'lk-button lk-small', 'aria-label': 'Browse for the dataset folder' })
     this.stepsField = field('Training steps per concept per epoch', this.steps, 'Pictures × repeats that each folder is to have.')
     this.facesField = field('Folder of faces', this.faces, 'The other folder counts as bodies.')
-    this.told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    this.told = notice()
     this.said = h('p', { class: 'lk-soft', role: 'status' })
     this.hint = h('p', { class: 'lk-note', hidden: true })
     this.problems = h('ul', { class: 'lk-problems' })
@@ -67,7 +68,13 @@ class Balance {
       this.told, this.hint, this.table, this.problems,
       h('div', { class: 'lk-row' }, this.apply, this.back, this.said))
     this.settle()
-    if (this.folder.value) this.plan()
+  }
+
+  // With the folder that is worked on.
+  begin() {
+    if (!dataFolder() || dataFolder() === this.folder.value.trim()) return
+    this.folder.value = dataFolder()
+    this.plan()
   }
 
   settle() {
@@ -83,11 +90,6 @@ class Balance {
     }
   }
 
-  tell(words) {
-    say(this.told, words)
-    this.told.hidden = !words
-  }
-
   async plan() {
     this.settle()
     const turn = this.turn = (this.turn || 0) + 1
@@ -96,7 +98,7 @@ class Balance {
     if (!wish.folder) return
     const [report, error] = await ask('api/balance', wish).then(found => [found, null], problem => [null, problem])
     if (turn !== this.turn) return
-    this.tell(error?.message || '')
+    this.told.tell(error?.message)
     this.table.hidden = this.hint.hidden = Boolean(error)
     if (report) {
       workOn(wish.folder)
@@ -105,7 +107,7 @@ class Balance {
   }
 
   async press(node, change) {
-    const report = await press(node, () => ask('api/balance', { ...this.wish, ...change }), words => this.tell(words))
+    const report = await press(node, () => ask('api/balance', { ...this.wish, ...change }), this.told.tell)
     if (!report) return
     await this.plan() // what there is now
     say(this.said, report.summary)
@@ -137,25 +139,22 @@ class Balance {
 class Duplicates {
   constructor() {
     this.head = h('h4')
-    this.told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    this.told = notice()
     this.said = h('span', { class: 'lk-soft', role: 'status' })
-    this.away = button('Set the others aside', () => press(this.away, () => this.setAside(), words => this.tell(words)), { class: 'lk-button lk-primary' })
-    this.back = button('Put back', () => press(this.back, () => this.putBack(), words => this.tell(words)), { class: 'lk-button', hidden: true })
+    this.away = button('Set the others aside', () => press(this.away, () => this.setAside(), this.told.tell), { class: 'lk-button lk-primary' })
+    this.back = button('Put back', () => press(this.back, () => this.putBack(), this.told.tell), { class: 'lk-button', hidden: true })
     this.groups = h('div', { class: 'lk-twins' })
     const acts = h('div', { class: 'lk-row lk-sticky' }, this.away, this.back, this.said)
     this.result = h('section', { hidden: true, 'aria-label': 'Duplicates' }, this.head, this.told, this.groups, acts)
     this.node = h('div', { 'onlikeness-report': event => this.show(event.detail) }, h('likeness-tool', { job: 'folders.dedupe' }), this.result)
   }
 
-  tell(words) {
-    say(this.told, words || '')
-    this.told.hidden = !words
-  }
+  begin() {} // its tool does
 
   show(report) {
     this.report = report
     this.aside = report.aside || []
-    this.tell('')
+    this.told.tell('')
     this.result.hidden = !report.groups.length && !this.aside.length
     say(this.head, report.summary)
     this.choices = report.groups.map((group, place) => new Twins(group, place + 1, () => this.tally()))

@@ -2,7 +2,7 @@
 // waits, else the newest run, so that a page that is opened again shows where things stand; with only="active" no old one.
 import { Live, poll, refresh, watch } from './live.js'
 import {
-  STATES, address, ask, button, bytes, clock, count, duration, filePath, h, has, inShort, loss, number, press, runPath, say, speed,
+  STATES, address, ask, button, bytes, clock, count, duration, filePath, h, has, inShort, loss, notice, number, press, runPath, say, speed,
 } from './tools.js'
 import { names, shown, title } from './settings.js'
 import { PARTS } from './chart.js'
@@ -111,7 +111,7 @@ class Job extends Live {
       'Connection lost. The training goes on without this page; what you see is from before, and comes up to date by itself.')
     this.away = h('p', { class: 'lk-note lk-warn', hidden: true }, 'This run is no longer here: it was moved to the trash.')
     this.trouble = h('div', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
-    this.refusal = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    this.refusal = notice()
     this.warnings = h('details', { class: 'lk-note lk-warn', hidden: true }, h('summary'), h('ul'))
     this.buttons = h('div', { class: 'lk-row' })
     this.hint = h('p', { class: 'lk-soft lk-hint' })
@@ -194,8 +194,7 @@ class Job extends Live {
   }
 
   told(error) {
-    this.refusal.hidden = !error?.message || error.status === 0
-    say(this.refusal, error?.message || '')
+    this.refusal.tell(error?.status === 0 ? '' : error?.message)
     if (error?.status === 0) this.lost.hidden = false
   }
 

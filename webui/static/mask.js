@@ -1,7 +1,7 @@
 // <likeness-mask folder="/pictures" masks="/pictures/masks">: what is subject and what background in each picture, to be
 // corrected with a brush. Without `masks`, masks are those of the folder, or those that the background tool made of it.
-// Fires `likeness-redo` with {folder, name} on the window when a picture is to be made again with its new mask.
-import { address, ask, button, h, newId, press, say } from './tools.js'
+// Fires `likeness-redo` (bubbling) when the tool that it belongs to is to make again what has a new mask.
+import { address, ask, button, h, newId, notice, press, say } from './tools.js'
 import { Easel, limited } from './easel.js'
 import { Live } from './live.js'
 import { dye, Paint, png, valuesOf, VIEWS } from './paint.js'
@@ -59,7 +59,7 @@ class Mask extends Live {
 
   build() {
     this.strip = new Strip(name => this.choose(name))
-    this.error = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    this.error = notice()
     this.none = h('p', { class: 'lk-note', hidden: true }, 'This picture has no mask yet: all of it is background. Paint its subject, or begin with “All subject” and erase. The Background tool makes the masks of all pictures at once.')
     this.canvas = h('canvas')
     this.easel = new Easel('Mask of the picture: paint with the brush')
@@ -99,10 +99,8 @@ class Mask extends Live {
     const small = (text, work, title) => button(text, work, { class: 'lk-button', title })
     this.undo = small('Undo', () => this.step('undo'), 'Ctrl Z')
     this.redo = small('Redo', () => this.step('redo'), 'Ctrl Shift Z')
-    this.store = button('Save mask', () => press(this.store, () => this.save(), words => this.fail(words)), { class: 'lk-button lk-primary', title: 'Ctrl S' })
-    this.again = button('Make the picture again with this mask', () => {
-      dispatchEvent(new CustomEvent('likeness-redo', { detail: { folder: this.place.folder, name: this.name } }))
-    }, { class: 'lk-button', hidden: true })
+    this.store = button('Save mask', () => press(this.store, () => this.save(), this.error.tell), { class: 'lk-button lk-primary', title: 'Ctrl S' })
+    this.again = button('Make the picture again with this mask', () => this.dispatchEvent(new CustomEvent('likeness-redo', { bubbles: true })), { class: 'lk-button', hidden: true })
     this.previous = small('Previous', () => this.go(-1), 'Page Up')
     this.following = small('Next', () => this.go(1), 'Page Down')
     return h('div', { class: 'lk-row lk-foot' }, this.undo, this.redo,
@@ -122,7 +120,7 @@ class Mask extends Live {
   // What was painted is saved before another picture is shown; false when that fails, and then it stays.
   async kept() {
     if (!this.dirty) return true
-    return this.save().then(() => true, error => this.fail(`${this.name}: not saved. ${error.message}`))
+    return this.save().then(() => true, error => this.error.tell(`${this.name}: not saved. ${error.message}`))
   }
 
   async choose(name) {
@@ -141,12 +139,12 @@ class Mask extends Live {
       const values = mask ? await valuesOf(mask, width, height) : undefined
       if (this.name !== name) return
       this.begin(image, new Paint(width, height, values), !!mask)
-      this.fail('')
+      this.error.tell('')
     } catch (error) {
       if (this.name !== name) return
       this.easel.show([1, 1])
       say(this.told, '')
-      this.fail(error.message)
+      this.error.tell(error.message)
     }
   }
 
@@ -353,11 +351,6 @@ class Mask extends Live {
 
   go(steps) {
     this.choose(this.strip.beside(this.name, steps))
-  }
-
-  fail(words) {
-    say(this.error, words)
-    this.error.hidden = !words
   }
 }
 

@@ -1,6 +1,6 @@
 // <likeness-queue>: what trains and what waits; reorder by dragging or by arrow buttons, start at a time, choose a GPU.
 import { Live, poll, refresh } from './live.js'
-import { ask, button, clock, duration, h, has, inShort, pill, press, runPath, say } from './tools.js'
+import { ask, button, clock, duration, h, has, inShort, notice, pill, press, runPath, say } from './tools.js'
 
 class Queue extends Live {
   show() {
@@ -16,7 +16,7 @@ class Queue extends Live {
   build() {
     this.known = { gpus: [], tools: [] }
     this.pause = button('', () => this.post({ paused: !this.known.queue.paused }), { class: 'lk-button' })
-    this.told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    this.told = notice()
     this.list = h('ol', { class: 'lk-queue' })
     this.none = h('p', { class: 'lk-empty' }, 'Nothing waits. A run that you start while another trains waits here for its turn.')
     this.append(h('header', { class: 'lk-head' }, h('h3', {}, 'Queue'), this.pause),
@@ -33,7 +33,7 @@ class Queue extends Live {
     if (key === this.key || this.list.contains(document.activeElement) && /INPUT|SELECT/.test(document.activeElement.tagName)) return
     this.key = key
     say(this.pause, queue.paused ? 'Go on with the queue' : 'Pause the queue')
-    this.tell(queue.problem || (queue.paused ? 'The queue is paused: what trains goes on, nothing new is started.' : ''))
+    this.told.tell(queue.problem || (queue.paused ? 'The queue is paused: what trains goes on, nothing new is started.' : ''))
     const find = id => lines.find(line => line.id === id)
     const running = lines.filter(line => line.state === 'running')
     const waiting = queue.order.map(find).filter(Boolean)
@@ -82,7 +82,7 @@ class Queue extends Live {
     }, h('span', { class: 'lk-handle', 'aria-hidden': 'true' }, '⠿'), h('b', {}, `${place + 1}.`), this.title(line),
     h('div', { class: 'lk-acts' }, this.time(line), this.gpu(line), move('↑', 'Earlier', place - 1), move('↓', 'Later', place + 1),
       !line.job && button('Duplicate', () => this.dispatchEvent(new CustomEvent('likeness-again', { detail: line, bubbles: true })), { class: 'lk-button lk-small' }),
-      button('Cancel', event => press(event.currentTarget, () => this.cancel(line), words => this.tell(words)), { class: 'lk-button lk-small', 'aria-label': `Cancel ${line.name}` })))
+      button('Cancel', event => press(event.currentTarget, () => this.cancel(line), this.told.tell), { class: 'lk-button lk-small', 'aria-label': `Cancel ${line.name}` })))
     return item
   }
 
@@ -152,7 +152,7 @@ class Queue extends Live {
       this.known.queue = await ask('api/queue', wish)
       this.changed()
     } catch (error) {
-      this.tell(error.message)
+      this.told.tell(error.message)
     }
   }
 
@@ -160,11 +160,6 @@ class Queue extends Live {
     this.take({})
     refresh('api/queue')
     refresh('api/runs')
-  }
-
-  tell(words) {
-    this.told.hidden = !words
-    say(this.told, words)
   }
 }
 

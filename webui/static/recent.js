@@ -1,6 +1,6 @@
 // <likeness-recent>: the newest runs in short, to open or to resume.
 import { Live, poll, refresh } from './live.js'
-import { ask, button, clock, h, has, pill, press, runPath, say } from './tools.js'
+import { ask, button, clock, h, has, notice, pill, press, runPath } from './tools.js'
 
 const MOST = 5
 
@@ -8,7 +8,7 @@ class Recent extends Live {
   show() {
     if (!this.list) {
       this.list = h('ul', { class: 'lk-recent' })
-      this.told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+      this.told = notice()
       this.append(this.list, this.told)
     }
     this.ends.push(poll('api/runs', 2, lines => lines && this.draw(lines)))
@@ -29,10 +29,7 @@ class Recent extends Live {
     const resume = event => press(event.currentTarget, async () => {
       await ask(runPath(line.id, '/command'), { command: 'resume' })
       refresh('api/runs')
-    }, words => {
-      this.told.hidden = !words
-      say(this.told, words)
-    })
+    }, this.told.tell)
     return h('li', {}, pill(line.state), h('div', { class: 'lk-wide' }, button(line.name, () => open(line.id), { class: 'lk-link' }), h('div', { class: 'lk-soft' }, clock(line.created) + far)),
       ['stopped', 'interrupted', 'error'].includes(line.state) && button('Resume', resume, { class: 'lk-button lk-small', 'aria-label': `Resume ${line.name}` }))
   }

@@ -1,6 +1,6 @@
 // <likeness-runs>: the queue, every run with its notes and files, and runs side by side.
 import { Live, poll, refresh } from './live.js'
-import { STATES, ask, button, clock, duration, h, has, inShort, loss, pill, press, runPath, say } from './tools.js'
+import { STATES, ask, button, clock, duration, h, has, inShort, loss, notice, pill, press, runPath, say } from './tools.js'
 import './queue.js'
 import './compare.js'
 import './job.js'
@@ -26,7 +26,7 @@ class Runs extends Live {
 
   build() {
     this.lost = h('p', { class: 'lk-note lk-warn', role: 'status', hidden: true })
-    this.told = h('p', { class: 'lk-note', role: 'status', hidden: true })
+    this.told = notice('lk-note', 'status')
     this.search = h('input', { type: 'search', class: 'lk-input', placeholder: 'Search name, base model, note', 'aria-label': 'Search runs', oninput: () => this.table() })
     this.compareButton = button('Compare', () => this.compare(), { class: 'lk-button' })
     this.rows = h('tbody')
@@ -41,7 +41,7 @@ class Runs extends Live {
       this.empty, this.tools)
     this.view = h('section', { hidden: true })
     this.addEventListener('likeness-open', event => this.open(event.detail))
-    this.addEventListener('likeness-again', event => this.again(event.detail).catch(error => this.tell(error.message)))
+    this.addEventListener('likeness-again', event => this.again(event.detail).catch(error => this.told.tell(error.message)))
     this.append(this.lost, this.list, this.view)
   }
 
@@ -82,7 +82,7 @@ class Runs extends Live {
         this.table()
       },
     })
-    const act = (text, work, props = {}) => button(text, event => press(event.currentTarget, work, words => this.tell(words)), { class: 'lk-button lk-small', ...props })
+    const act = (text, work, props = {}) => button(text, event => press(event.currentTarget, work, this.told.tell), { class: 'lk-button lk-small', ...props })
     const ended = line.state !== 'running' && line.state !== 'queued'
     const done = progress.steps ? `step ${progress.step.toLocaleString('en')} of ${progress.steps.toLocaleString('en')}` : ''
     const left = line.state === 'running' && has(progress.left_s) ? `, ${duration(progress.left_s)} left` : ''
@@ -112,28 +112,23 @@ class Runs extends Live {
         h('div', { class: 'lk-soft' }, [clock(line.created), line.about.folder, line.about.summary].filter(Boolean).join(' · '))))))
   }
 
-  tell(words) {
-    this.told.hidden = !words
-    say(this.told, words)
-  }
-
   async resume(line) {
     await ask(runPath(line.id, '/command'), { command: 'resume' })
-    this.tell(`${line.name} goes on from its last saved state as soon as its turn has come.`)
+    this.told.tell(`${line.name} goes on from its last saved state as soon as its turn has come.`)
     refresh('api/runs')
     refresh('api/queue')
   }
 
   async trash(line) {
     const { trash } = await ask(runPath(line.id, '/trash'), {})
-    this.tell(`${line.name} is in the trash, with all its files: ${trash}. To have it back, move that folder to where your runs are.`)
+    this.told.tell(`${line.name} is in the trash, with all its files: ${trash}. To have it back, move that folder to where your runs are.`)
     refresh('api/runs')
   }
 
   async again(line) {
     const id = await duplicate(line)
     if (!id) return
-    this.tell(`Made ${id}; it waits in the queue or trains already.`)
+    this.told.tell(`Made ${id}; it waits in the queue or trains already.`)
     refresh('api/runs')
     refresh('api/queue')
   }

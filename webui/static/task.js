@@ -1,7 +1,7 @@
 // <likeness-task job="images.resize">: the newest run of a tool, live: how far it is, what came of it, and the way back.
 // Tells `likeness-report` (bubbling, detail: the report) when one is there. `folder` shows runs on that folder alone.
 import { Live, poll, refresh, watch } from './live.js'
-import { address, ask, button, clock, count, duration, filePath, h, has, number, press, runPath, say } from './tools.js'
+import { address, ask, button, clock, count, duration, filePath, h, has, notice, number, press, runPath, say } from './tools.js'
 
 export const WORDS = { queued: 'Waiting', running: 'At work', done: 'Done', stopped: 'Stopped', error: 'Failed', interrupted: 'Cut off' }
 const STOPS = ['Stop', 'Stop at once', 'Kill']
@@ -27,7 +27,7 @@ class Task extends Live {
     this.far = h('span', { class: 'lk-soft', 'aria-live': 'polite' })
     this.sentence = h('p', { class: 'lk-sentence', role: 'status' })
     this.trouble = h('div', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
-    this.told = h('p', { class: 'lk-note', role: 'status', hidden: true })
+    this.told = notice('lk-note', 'status')
     this.buttons = h('div', { class: 'lk-row' })
     this.problems = h('details', { class: 'lk-fold', hidden: true }, h('summary'), h('ul', { class: 'lk-problems' }))
     this.tags = h('details', { class: 'lk-fold', hidden: true }, h('summary', {}, 'How often each tag was written'), h('ol', { class: 'lk-tally' }))
@@ -95,7 +95,7 @@ class Task extends Live {
   // What may be done in a state, and what came of it: looked at once for each.
   async settled(line, state) {
     const order = (text, word, main) => {
-      const node = button(text, () => press(node, () => this.command(word), words => this.tell(words)), { class: `lk-button ${main}` })
+      const node = button(text, () => press(node, () => this.command(word), this.told.tell), { class: `lk-button ${main}` })
       return node
     }
     this.buttons.replaceChildren(...{
@@ -105,7 +105,7 @@ class Task extends Live {
       interrupted: [order('Go on', 'resume', 'lk-primary')],
       error: [order('Try again', 'resume', '')],
     }[state] || [])
-    this.tell('')
+    this.told.tell('')
     this.trouble.hidden = this.problems.hidden = this.tags.hidden = true
     if (['error', 'interrupted'].includes(state)) {
       const { error } = await ask(runPath(line.id)).catch(() => ({}))
@@ -129,9 +129,9 @@ class Task extends Live {
     if (report.snapshot) {
       const undo = button('Undo all of it', () => press(undo, async () => {
         const done = await ask('api/snapshot', { folder: line.about.folder, snapshot: report.snapshot })
-        this.tell(`${count(done.files, 'file')} as before.`)
+        this.told.tell(`${count(done.files, 'file')} as before.`)
         undo.remove()
-      }, words => this.tell(words)), { class: 'lk-button' })
+      }, this.told.tell), { class: 'lk-button' })
       this.buttons.append(undo)
     }
     if (line.job.startsWith('caption.')) {
@@ -140,11 +140,6 @@ class Task extends Live {
     }
     this.buttons.append(h('a', { class: 'lk-button', href: address(filePath(line.id, 'report.json')), download: true }, 'Report'))
     this.dispatchEvent(new CustomEvent('likeness-report', { bubbles: true, detail: report }))
-  }
-
-  tell(words) {
-    say(this.told, words || '')
-    this.told.hidden = !words
   }
 
   async command(word) {

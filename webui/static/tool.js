@@ -2,20 +2,13 @@
 // run. The folder that was worked on last, with any tool, stands in the next one too.
 // hand="likeness-crop", hand-title: an element for work by hand on the same pictures, and what it is called.
 import { choose } from './browse.js'
+import { dataFolder, workOn } from './folder.js'
 import { Live, refresh } from './live.js'
-import { ask, button, h, newId, press, say } from './tools.js'
-
-const FOLDER = 'likeness-data' // the folder that is worked on
-
-export const dataFolder = () => sessionStorage.getItem(FOLDER) || ''
-export const workOn = folder => folder && sessionStorage.setItem(FOLDER, folder)
+import { ask, button, h, newId, notice, press, say } from './tools.js'
 
 class Tool extends Live {
   show() {
     this.drawn ||= this.draw()
-    const redo = () => this.start().catch(error => this.tell(error.message)) // the others are done already
-    if (this.hasAttribute('hand')) addEventListener('likeness-redo', redo)
-    this.ends.push(() => removeEventListener('likeness-redo', redo))
     const folder = this.boxes?.get('folder')
     if (folder && dataFolder() && folder.value !== dataFolder()) {
       this.write('folder', dataFolder())
@@ -40,7 +33,7 @@ class Tool extends Live {
       const grid = h('div', { class: 'lk-fields' }, fields.map(field => this.row(field, form.values[field.name])))
       return title ? h('details', { class: 'lk-fold' }, h('summary', {}, title), grid) : grid
     })
-    this.told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    this.told = notice()
     const start = button(form.start, () => press(start, () => this.start(), words => this.tell(words)), { class: 'lk-button lk-primary' })
     this.form = h('form', { class: 'lk-tool', onsubmit: event => event.preventDefault(), oninput: () => this.settle() },
       groups, this.told, h('div', { class: 'lk-row' }, start, button('Back to the defaults', () => this.reset(), { class: 'lk-button' })))
@@ -55,6 +48,7 @@ class Tool extends Live {
   byHand() {
     if (!this.hasAttribute('hand')) return ''
     this.hand = h(this.getAttribute('hand'))
+    this.hand.addEventListener('likeness-redo', () => this.start().catch(error => this.tell(error.message))) // what is made already stays
     this.form.addEventListener('change', () => this.lead())
     return h('details', { class: 'lk-fold lk-job' }, h('summary', {}, this.getAttribute('hand-title')), this.hand)
   }
@@ -164,8 +158,7 @@ class Tool extends Live {
         row.closest('details')?.setAttribute('open', '')
       }
     }
-    say(this.told, general.join(' '))
-    this.told.hidden = !general.length
+    this.told.tell(general.join(' '))
     this.form.querySelector('[aria-invalid]')?.focus()
   }
 

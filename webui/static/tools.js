@@ -4,8 +4,9 @@
 const BASE = new URL('..', import.meta.url)
 export const address = path => new URL(path, BASE).href
 
-// A picture of a data set, made small: at most so many pixels wide and high.
-export const pictureAt = (path, size) => address(`api/picture?${new URLSearchParams({ path, size })}`)
+// A picture of a data set, made small: at most so many pixels wide and high. With a stamp, which is another when the
+// picture is, the browser need not ask whether it has changed.
+export const pictureAt = (path, size, stamp) => address(`api/picture?${new URLSearchParams({ path, size, ...(has(stamp) && { v: stamp }) })}`)
 
 // The answer of one of our routes; an Error that carries the server's words, and its status (0: not reached, or not
 // within so many milliseconds).
@@ -59,6 +60,16 @@ export function say(node, text) {
 
 export function button(text, onclick, props = {}) {
   return h('button', { type: 'button', onclick, ...props }, text)
+}
+
+// A place for what is refused, or said, hidden while it is empty: `node.tell(words)` fills it.
+export function notice(kind = 'lk-note lk-bad', role = 'alert') {
+  const node = h('p', { class: kind, role, hidden: true })
+  node.tell = words => {
+    say(node, words || '')
+    node.hidden = !words
+  }
+  return node
 }
 
 // Runs what a press asks for; the button waits meanwhile, and a refusal is told by `tell`.

@@ -1,5 +1,5 @@
 // Ways from one tool to another: what is found in one is mended in the other, on the same pictures.
-import { workOn } from './tool.js'
+import { workOn } from './folder.js'
 
 const MOST = 200 // pictures that a filter can name
 

@@ -22,6 +22,16 @@ IMAGES = {
     "Group images": ("folders.group", "Copies in groups of one shape, so that a batch wastes no pixels."),
 }
 MODELS = "What the tools above work better with. Nothing is fetched until you press, and every checksum is compared."
+LORA = {
+    "Extract LoRA": ("lora.extract", "What a finetuned model has learned beyond its base, as a LoRA."),
+    "Merge LoRA": ("lora.merge", "LoRAs into one, or into a checkpoint, each with its ratio."),
+    "Resize LoRA": ("lora.resize", "The same LoRA with a smaller rank."),
+    "Verify LoRA": ("lora.verify", "What a file is, whether all of it is sound, and what it was trained with."),
+    "Convert LoRA": ("lora.convert", "Between the names of Kohya, diffusers and peft."),
+    "Average LoRAs": ("lora.average", "The mean of the epochs of one run, which is often better than any of them."),
+    "Metadata": ("lora.metadata", "Title, author, licence and tags of a LoRA; a copy is written."),
+    "Extract DyLoRA": ("lora.dylora", "A LoRA of each rank out of a DyLoRA."),
+}
 HANDS = {
     "images.crop": ("likeness-crop", "Draw the crops by hand"),
     "images.background": ("likeness-mask", "Correct the masks with a brush"),
@@ -41,7 +51,13 @@ def build() -> None:
         for word, (job, lead) in IMAGES.items():
             with gr.Tab(word):
                 _tool(job, lead)
-        with gr.Tab("Models"):
+        with gr.Tab("LoRA"), gr.Tabs(elem_id="lora-tools"):
+            for word, (job, lead) in LORA.items():
+                with gr.Tab(word):
+                    _tool(job, lead)
+        with gr.Tab("Convert model"):
+            _tool("model.convert", "A single file into a diffusers folder, or back.")
+        with gr.Tab("Downloads"):
             gr.HTML(f'<p class="lk-lead">{MODELS}</p><likeness-models></likeness-models>', apply_default_css=False)
 
 

@@ -1,5 +1,5 @@
 // A finding: its reason, its pictures, and its cures. Which pictures a cure is about is chosen by hand.
-import { button, count, h, newId, pictureAt, press, say } from '../tools.js'
+import { button, count, h, newId, notice, pictureAt, press, say } from '../tools.js'
 import { enlarge } from './large.js'
 import { WORDS } from './parts.js'
 
@@ -29,10 +29,10 @@ export class Finding {
     this.pictures = groups.length ? h('div', { class: 'ld-groups' }) : h('ul', { class: 'ld-grid' })
     this.further = button('', () => this.add(MORE), { class: 'lk-button lk-small' })
     this.buttons = this.cures.map(cure => {
-      const node = button('', () => press(node, () => this.doctor.cure(this, cure, this.about(cure)), words => this.tell(words)).then(() => this.count()), { class: 'lk-button' })
+      const node = button('', () => press(node, () => this.doctor.cure(this, cure, this.about(cure)), this.problem.tell).then(() => this.count()), { class: 'lk-button' })
       return node
     })
-    this.problem = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    this.problem = notice()
     this.results = h('div', { class: 'ld-results', role: 'status' })
     const open = told.pictures.length > 0 && button('Open in the tag editor', () => this.openTags(), { class: 'lk-button lk-small ld-open' })
     this.node = h('article', { class: `lk-card ld-finding ld-${told.severity}`, 'aria-labelledby': id },
@@ -57,8 +57,8 @@ export class Finding {
   }
 
   cell(name) {
-    const { doctor, told } = this, group = this.best.get(name), short = name.split('/').at(-1)
-    const image = h('img', { src: pictureAt(`${doctor.report.folder}/${name}`, SIZE), alt: '', loading: 'lazy', decoding: 'async', onerror: () => { image.hidden = true }, onload: () => { image.hidden = false } })
+    const { told } = this, group = this.best.get(name), short = name.split('/').at(-1)
+    const image = h('img', { src: this.source(name), alt: '', loading: 'lazy', decoding: 'async', onerror: () => { image.hidden = true }, onload: () => { image.hidden = false } })
     const large = () => enlarge(this, name)
     const thumb = button('', group ? () => this.keep(name) : large, { class: 'ld-thumb', 'aria-label': group ? `Keep ${short}` : `Enlarge ${short}`, 'aria-pressed': group ? 'false' : null, title: group ? `Keep ${short} instead` : name })
     thumb.append(image, h('span', {}, 'Cannot be shown'))
@@ -69,6 +69,10 @@ export class Finding {
       h('span', { class: 'ld-name', title: name }, short), told.details?.[name] && h('small', {}, told.details[name]))
     this.cells.set(name, { node, thumb, box, mark, image })
     return node
+  }
+
+  source(name) {
+    return pictureAt(`${this.doctor.report.folder}/${name}`, SIZE)
   }
 
   take(name, isIn) {
@@ -119,7 +123,7 @@ export class Finding {
     this.pill.className = `lk-pill ${isDone ? 'lk-done' : `ld-${this.told.severity}`}`
     this.results.replaceChildren(...records.map(record => {
       const last = this.doctor.isLast(record)
-      const undo = button('Undo', () => press(undo, () => this.doctor.undo(record), words => this.tell(words)), { class: 'lk-button lk-small', 'aria-label': `Undo: ${record.did}`, disabled: !last, title: last ? null : 'Undo first what was done to these pictures after it' })
+      const undo = button('Undo', () => press(undo, () => this.doctor.undo(record), this.problem.tell), { class: 'lk-button lk-small', 'aria-label': `Undo: ${record.did}`, disabled: !last, title: last ? null : 'Undo first what was done to these pictures after it' })
       return h('p', { class: 'ld-result' }, h('span', { class: 'lk-wide' }, record.did), undo)
     }))
     this.count()
@@ -156,7 +160,7 @@ export class Finding {
         box.hidden = away || done || kept
       }
       if (group) thumb.setAttribute('aria-pressed', String(kept))
-      if (image.hidden && !away && this.wasGone?.has(name)) image.src = pictureAt(this.doctor.report.folder, name, SIZE) // it is back
+      if (image.hidden && !away && this.wasGone?.has(name)) image.src = this.source(name) // it is back
     }
     this.wasGone = gone
   }
@@ -170,10 +174,5 @@ export class Finding {
     const { gone, report } = this.doctor
     const detail = { folder: report.folder, pictures: this.told.pictures.filter(name => !gone.has(name)) }
     window.dispatchEvent(new CustomEvent('likeness-open-tags', { detail }))
-  }
-
-  tell(words) {
-    say(this.problem, words)
-    this.problem.hidden = !words
   }
 }

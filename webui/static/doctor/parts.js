@@ -69,9 +69,6 @@ export function buckets({ buckets: sizes = [], lost }) {
 
 export const listed = (title, lines = []) => lines.length > 0 && fold(title, h('ul', { class: 'ld-lines' }, lines.map(line => h('li', {}, line[0].toUpperCase() + line.slice(1)))), true)
 
-export const problems = (found = []) => found.length > 0 && fold(count(found.length, 'problem'), h('ul', { class: 'ld-lines' },
-  found.map(({ file, what, done }) => h('li', {}, h('b', {}, file), `: ${what}${done ? `; ${done}` : ''}`))))
-
 const fold = (title, content, open = false) => h('details', { class: 'lk-card ld-fold', open }, h('summary', {}, title), content)
 
 // What was measured of a picture, in words.

@@ -1,17 +1,13 @@
 // "Bake in": what should always appear has no tag of its own, so that it is learned as part of the trigger word. It is
 // said which tags go, and from how many pictures, before they do.
-import { button, count, h, press, say } from '../tools.js'
+import { button, count, h, notice, press, say } from '../tools.js'
 import { offer } from './complete.js'
 import { input, open } from './parts.js'
 import { bare, splitTags } from './words.js'
 
 export async function bake(editor) {
   const { set } = editor
-  const told = h('p', { class: 'lt-bad', role: 'alert', hidden: true })
-  const tell = words => {
-    told.hidden = !words
-    say(told, words)
-  }
+  const told = notice('lt-bad')
   const list = h('fieldset', { class: 'lt-traits' }, h('legend', { class: 'lk-hidden' }, 'Traits'))
   const more = offer(input('Other tags that go, such as those of a costume', { oninput: () => draw() }), set)
   more.addEventListener('taken', () => draw())
@@ -37,7 +33,7 @@ export async function bake(editor) {
     if (done?.error) throw new Error(done.error)
     dialog.close()
   }
-  const act = button('Bake in', () => press(act, work, tell), { class: 'lk-button lk-primary', disabled: true })
+  const act = button('Bake in', () => press(act, work, told.tell), { class: 'lk-button lk-primary', disabled: true })
   const dialog = open(editor, 'Bake in', [
     h('p', { class: 'lk-soft' }, 'What is in every picture and has no tag is learned with the trigger word, and appears whenever that is used. What keeps its tag can be switched on and off by it.'),
     list, more, sum, told, h('div', { class: 'lk-row' }, act)])
@@ -50,6 +46,6 @@ export async function bake(editor) {
       return h('label', { class: 'lt-trait' }, box, h('b', {}, name), h('span', { class: 'lk-soft' }, tags.map(tag => `${tag} (${tally.get(tag)})`).join(', ') || 'no tag of it here'))
     }))
   } catch (error) {
-    tell(error.message)
+    told.tell(error.message)
   }
 }

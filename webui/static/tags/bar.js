@@ -1,6 +1,7 @@
 // The bar at the top: the folder, the filter, and everything about what was done.
 import { choose } from '../browse.js'
-import { button, count, h, press, say } from '../tools.js'
+import { workOn } from '../folder.js'
+import { button, count, h, notice, press, say } from '../tools.js'
 import { completing } from './complete.js'
 import { float, input, open, select, small } from './parts.js'
 import { advice, asides, help, snapshots } from './windows.js'
@@ -22,7 +23,7 @@ export class FolderRow {
       float(more, panel)
     }, { title: 'How captions are read' })
     const panel = this.panel()
-    this.told = h('p', { class: 'lk-note lk-bad', role: 'alert', hidden: true })
+    this.told = notice()
     this.node = h('div', { class: 'lt-folder' }, this.box, small('Browse', () => this.browse(), { 'aria-label': `Browse for ${words}` }), this.act, more, panel)
   }
 
@@ -54,13 +55,12 @@ export class FolderRow {
   open(folder = this.box.value.trim()) {
     this.box.value = folder
     if (!folder) return this.box.focus()
+    this.asked = folder
     return press(this.act, async () => {
       await this.go(folder, { ...this.options })
       localStorage.setItem(FOLDER, folder)
-    }, words => {
-      this.told.hidden = !words
-      say(this.told, words)
-    })
+      workOn(folder)
+    }, this.told.tell)
   }
 }
 
@@ -73,7 +73,7 @@ export class Bar {
     this.query = input('Filter', {
       type: 'search', placeholder: 'Filter: tag:smile AND NOT tokens:>75', oninput: () => this.typed(), onkeydown: event => event.key === 'Enter' && this.look(),
     })
-    this.fault = h('p', { class: 'lt-fault', role: 'alert', hidden: true })
+    this.fault = notice('lt-fault')
     this.facts = h('span', { class: 'lt-count', role: 'status' })
     this.stale = small('Filter again', () => set.filter({}), { hidden: true, title: 'Some pictures were changed and fit the filter no more, or now' })
     this.undo = small('Undo', () => set.undo(), { class: 'lk-button lk-small lt-step' })
@@ -115,8 +115,7 @@ export class Bar {
   filtered() {
     const { set } = this
     if (document.activeElement !== this.query) this.query.value = set.query
-    this.fault.hidden = !set.fault
-    say(this.fault, set.fault || '')
+    this.fault.tell(set.fault)
     this.query.setAttribute('aria-invalid', String(!!set.fault))
   }
 

@@ -1,5 +1,5 @@
 // The bar of changes to many pictures: on which, what, and, in a panel that floats, with what.
-import { button, count, h, newId, say } from '../tools.js'
+import { button, count, h, newId, notice, say } from '../tools.js'
 import { offer } from './complete.js'
 import { float, input, small } from './parts.js'
 import { SCOPES } from './set.js'
@@ -101,7 +101,7 @@ export class Batch {
     const filled = { ...form.start?.(names.join(joint), names, (this.set.current?.tags || []).join(joint)), ...values }
     this.fields = form.fields.map(field => this.field(field, filled[field.name]))
     this.go = h('button', { type: 'submit', class: 'lk-button lk-small lk-primary' })
-    this.told = h('p', { class: 'lt-bad', role: 'alert', hidden: true })
+    this.told = notice('lt-bad')
     this.panel.setAttribute('aria-label', form.title || form.name)
     this.panel.replaceChildren(form.title ? h('p', { class: 'lk-soft' }, form.title) : '',
       ...this.fields.map(field => field.row), this.told, h('div', { class: 'lk-row' }, this.go, button('Cancel', () => this.panel.hidePopover(), { class: 'lk-button lk-small' })))
@@ -144,8 +144,7 @@ export class Batch {
     go.disabled = true
     const done = await this.set.edit(wish, this.scope)
     go.disabled = false
-    this.told.hidden = !done?.error
-    say(this.told, done?.error || '')
+    this.told.tell(done?.error)
     if (!done?.error) this.panel.hidePopover()
   }
 }

@@ -1,4 +1,5 @@
-// <likeness-tags folder="...">: the tag editor. mode="manual": captions written by hand, five pictures a page.
+// <likeness-tags folder="...">: the tag editor. Without a folder it opens the one that is worked on. mode="manual": captions written by hand, five pictures a page.
+import { dataFolder } from '../folder.js'
 import { Live } from '../live.js'
 import { button, h, newId, say } from '../tools.js'
 import { AllTags } from './all.js'
@@ -20,6 +21,7 @@ const MODES = ['AND', 'OR', 'NOT', 'XOR']
 class Editor extends Live {
   static observedAttributes = ['folder']
   set = new TagSet()
+  given = null // the folder that the page named last
 
   attributeChangedCallback() {
     if (this.bar && this.seen) this.look()
@@ -27,8 +29,7 @@ class Editor extends Live {
 
   show() {
     if (!this.bar) this.build()
-    else if (this.set.info) this.set.refresh() // another tab's tool may have written captions meanwhile
-    this.look()
+    if (!this.look() && this.set.info) this.set.refresh() // another tab's tool may have written captions meanwhile
     const left = () => this.keep()
     document.addEventListener('visibilitychange', left)
     this.ends.push(() => document.removeEventListener('visibilitychange', left))
@@ -45,12 +46,13 @@ class Editor extends Live {
     if (this.bar instanceof Manual) this.bar.saveAll()
   }
 
-  // Opens the folder that the page names, once.
+  // Opens the folder that the page names, once; later on the one that is worked on. False when that is open already.
   look() {
-    const folder = this.getAttribute('folder')
-    if (!folder || folder === this.opened) return
-    this.opened = folder
+    const given = this.getAttribute('folder'), folder = given !== this.given ? given : dataFolder()
+    this.given = given
+    if (!folder || folder === this.bar.folder.asked) return false
     this.bar.folder.open(folder)
+    return true
   }
 
   build() {

@@ -1,15 +1,11 @@
 // Snapshots, advice, and what the filter and the keys are.
-import { button, clock, count, h, press, say } from '../tools.js'
+import { button, clock, count, h, notice, press } from '../tools.js'
 import { open, small } from './parts.js'
 import { pictureAt } from './words.js'
 
 // A window whose list is asked for when it opens; `fill` gives its parts, and can ask for all of it anew.
 async function asked(editor, title, lead, fill) {
-  const told = h('p', { class: 'lt-bad', role: 'alert', hidden: true }), body = h('div')
-  const tell = words => {
-    told.hidden = !words
-    say(told, words)
-  }
+  const told = notice('lt-bad'), body = h('div')
   const dialog = open(editor, title, [h('p', { class: 'lk-soft' }, lead), told, body], { class: 'lk-dialog lt-dialog lt-wide' })
   const change = async (route, wish) => {
     const done = await editor.set.change(route, () => wish)
@@ -18,9 +14,9 @@ async function asked(editor, title, lead, fill) {
   }
   const again = async () => {
     try {
-      body.replaceChildren(...await fill({ tell, change, dialog }))
+      body.replaceChildren(...await fill({ tell: told.tell, change, dialog }))
     } catch (error) {
-      tell(error.message)
+      told.tell(error.message)
     }
   }
   await again()

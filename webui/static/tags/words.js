@@ -1,5 +1,5 @@
 // What a tag says, what a filter asks, addresses of pictures: nothing here knows the page.
-import { address } from '../tools.js'
+import { pictureAt as sized } from '../tools.js'
 
 const LAYERS = 8 // of brackets that are read, as trainer/tags/tag.py reads them
 const WEIGHT = /:([+-]?(?:\d+(?:\.\d*)?|\.\d+))$/
@@ -61,5 +61,5 @@ const SIZES = [64, 128, 192, 256, 384, 512, 1024]
 export function pictureAt(picture, pixels) {
   const wanted = pixels * Math.min(2, devicePixelRatio || 1)
   const size = SIZES.find(each => each >= wanted) || 1024
-  return address(`api/picture?${new URLSearchParams({ path: picture.path, size, v: picture.stamp })}`)
+  return sized(picture.path, size, picture.stamp)
 }

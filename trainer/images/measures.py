@@ -21,7 +21,6 @@ FEWEST = 40  # edges in a direction that tell anything
 SHARP = 0.5  # pixels: sigma of an edge that no lens made softer than the pixels are
 BLOCK = 16
 WHITE, BLACK = 250, 5
-TILES = 3
 
 
 class Light(NamedTuple):
