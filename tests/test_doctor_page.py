@@ -23,7 +23,7 @@ from trainer.doctor.options import Doctor
 from trainer.doctor.report import report
 from trainer.durable import write_json
 from trainer.runfolder import RunFolder
-from webui import api, doctor, pictures, tasks
+from webui import api, doctor, pictures, toolapi
 from webui.jobs import Jobs
 from webui.settings import Settings
 
@@ -233,7 +233,7 @@ class Server:
         self.jobs.pause(True)  # what is started waits: no engine is to run here
         site = [
             *api.routes(self.settings, self.jobs),
-            *tasks.routes(self.settings, self.jobs),
+            *toolapi.routes(self.settings, self.jobs),
             *pictures.routes(self.settings),
             *doctor.routes(self.settings),
             Route("/page", page),

@@ -21,7 +21,7 @@ from tests.test_folder_tools import everything, photo, save
 from tests.waiting import PATIENCE, until
 from trainer.folders import dedupe
 from trainer.folders.options import Dedupe
-from webui import api, folders, pictures, tasks
+from webui import api, folders, pictures, toolapi
 from webui.jobs import Jobs
 from webui.settings import Settings
 
@@ -172,7 +172,7 @@ def show(place: Settings, browser: Any) -> Iterator[Show]:
     routes = [
         *folders.routes(place),
         *pictures.routes(place),
-        *tasks.routes(place, work),
+        *toolapi.routes(place, work),
         *api.routes(place, work),
         Route("/page", page),
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +22,7 @@ from trainer.config.parts import Part
 from trainer.errors import InputError
 from trainer.jobs import JOBS, Job, Progress
 from trainer.runfolder import RunFolder
-from webui import api, machine, process, tasks
+from webui import api, machine, process, toolapi
 from webui.fields import fields_of
 from webui.jobs import Conflict, Jobs
 from webui.settings import Settings
@@ -45,7 +47,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
 
 @pytest.fixture
 def client(jobs: Jobs) -> TestClient:
-    return TestClient(Starlette(routes=[*api.routes(jobs.settings, jobs), *tasks.routes(jobs.settings, jobs)]))
+    return TestClient(Starlette(routes=[*api.routes(jobs.settings, jobs), *toolapi.routes(jobs.settings, jobs)]))
 
 
 @pytest.fixture
@@ -112,10 +114,17 @@ def test_a_tool_works_in_a_process_of_its_own_and_can_be_taken_back(
 
     report = client.get(f"/api/runs/{run}/file/report.json").json()
     assert report["captioned"] == 3 and report["snapshot"] and not report["problems"]
-    back = client.post("/api/snapshot", json={"folder": str(pictures), "snapshot": report["snapshot"]}).json()
-    assert back["files"] == 3 and (pictures / "0.txt").read_text() == before
-    client.post("/api/snapshot", json={"folder": str(pictures), "snapshot": back["snapshot"]})
-    assert (pictures / "0.txt").read_text() == f"zk9, {before.strip()}\n"
+    undo = f"/api/runs/{run}/undo"
+    assert client.post(undo, json={}).json() == {"files": 3, "undone": True}
+    assert (pictures / "0.txt").read_text() == before and jobs.line(run)["undone"]
+    assert client.post(undo, json={}).json() == {"files": 3, "undone": False}  # made again
+    assert (pictures / "0.txt").read_text() == f"zk9, {before.strip()}\n" and not jobs.line(run)["undone"]
+    (pictures / "1.txt").write_text("by hand")
+    os.utime(pictures / "1.txt", (time.time() + 60, time.time() + 60))
+    answer = client.post(undo, json={})
+    assert answer.status_code == 409 and "1 of these files were changed since (1.txt)" in answer.json()["error"]
+    assert (pictures / "1.txt").read_text() == "by hand"
+    assert client.post(undo, json={"anyway": True}).json()["undone"] and (pictures / "0.txt").read_text() == before
 
     assert [line["id"] for line in client.get("/api/tools").json()] == [run]
     assert client.get("/api/runs").json() == []  # the trainings

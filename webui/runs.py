@@ -20,6 +20,7 @@ from webui.form import in_words
 
 Facts = dict[str, Any]
 TAIL = 1 << 14  # bytes at the end of the events in which the newest step is looked for, and the start at the beginning
+UNDONE = "undone.json"  # how a job's work, which was taken back, is made again
 MOST_STEPS = 2000  # points of a curve that are sent
 STORIES = 16  # runs whose whole story is kept at hand
 
@@ -74,7 +75,7 @@ class Runs:
     def line(self, run: str) -> Facts:
         """One run in short. Costs a few looks at files while nothing changes."""
         folder = self.folder(run)
-        stamp = [_stamp(folder.path / name) for name in ("events.jsonl", "pid.json", "note.txt", "checkpoints")]
+        stamp = [_stamp(folder.path / name) for name in ("events.jsonl", "pid.json", "note.txt", "checkpoints", UNDONE)]
         kept = self._lines.get(run)
         if kept is None or kept[0] != stamp:
             kept = stamp, _line(folder)
@@ -260,6 +261,7 @@ def _of_job(folder: RunFolder, config: Facts) -> Facts:
     return {
         "name": job.title if job else str(config["job"]),
         "about": {"folder": options.get("folder"), "summary": ending.get("summary")},
+        "undone": (folder.path / UNDONE).is_file(),
         "progress": {name: said.get(name) for name in ("done", "total", "rate", "left_s")},
         "files": [link(folder, REPORT)] if (folder.path / REPORT).is_file() else [],
     }

@@ -1,4 +1,4 @@
-"""The tools of the page: each is a job of its own (trainer.jobs), started here with options that were checked."""
+"""The tools of the page as jobs (trainer.jobs): options checked before one starts, and what one did taken back."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from starlette.requests import Request
-from starlette.routing import Route
-
-from trainer import downloads
 from trainer.captioners.options import OrPath
 from trainer.config.parts import IsPath
+from trainer.durable import read_json, write_json
 from trainer.errors import InputError
-from trainer.jobs import job_of
+from trainer.jobs import REPORT, job_of
+from trainer.runfolder import RunFolder
 from trainer.snapshots import load
 from trainer.tree import fields, validate
 from webui.browse import inside
-from webui.routing import Tree, route, text
+from webui.runs import UNDONE, Conflict
 from webui.settings import Settings
-from webui.toolform import form_of, keep, options_of
-
-if TYPE_CHECKING:  # which itself needs the checks here
-    from webui.jobs import Jobs
 
 UNSAFE = re.compile(r"[^\w.-]+")
+SLACK = 2.0  # seconds by which a file may be newer than the report that tells of it
 
 
 def config_of(name: str, options: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -58,38 +53,28 @@ def title_of(config: Mapping[str, Any]) -> str:
     return "-".join(UNSAFE.sub("_", word)[:60] for word in words if word)
 
 
-def routes(settings: Settings, jobs: Jobs) -> list[Route]:
-    """`/api/tools`: the jobs, newest first; a tool's form; a new job; and `/api/snapshot`: one put back."""
+def take_back(run: RunFolder, anyway: bool) -> dict[str, Any]:
+    """Puts back what a job changed; the second time, makes it again. {"files": how many, "undone": bool}.
 
-    def form(request: Request, body: Tree) -> Tree:
-        """-> what a tool's form shows (webui.toolform)."""
-        return form_of(settings, request.path_params["job"])
-
-    def start(request: Request, body: Tree) -> Tree:
-        """{"options": {name: value}} or {"values": what stands in the form's boxes} -> {"id"}."""
-        name, values, options = request.path_params["job"], body.get("values"), body.get("options")
-        if isinstance(values, dict):
-            options = options_of(name, values)
-        if not isinstance(options, dict):
-            raise InputError('options: give an object such as {"folder": "..."}')
-        run = jobs.do(name, options)
-        if isinstance(values, dict):
-            keep(settings, name, values)
-        return {"id": run}
-
-    def restore(request: Request, body: Tree) -> Tree:
-        """{"folder", "snapshot"} -> {"files": how many are as before, "snapshot": the one that takes this back}."""
-        folder = inside(text(body, "folder"), settings.roots, "folder")
-        undo = load(folder, text(body, "snapshot")).restore()
-        return {"files": len(undo.files), "snapshot": undo.id}
-
-    def models(request: Request, body: Tree) -> Tree:
-        """-> {"models": those that can be fetched, "folder": where they lie}."""
-        return {"models": downloads.listing(), "folder": str(downloads.models_folder())}
-
-    return [
-        route("/api/models", GET=models),
-        route("/api/tools", GET=lambda request, body: jobs.tasks()),
-        route("/api/tools/{job}", GET=form, POST=start),
-        route("/api/snapshot", POST=restore),
-    ]
+    Conflict when files were changed since by something else, unless `anyway`; InputError when nothing was changed.
+    """
+    report, kept = read_json(run.path / REPORT), run.path / UNDONE
+    folder = Path(read_json(run.path / "config.json")["options"]["folder"])
+    if not report.get("snapshot"):
+        raise InputError(f"{run.path.name}: it changed nothing that could be taken back")
+    undone = kept.is_file()
+    snapshot = load(folder, read_json(kept)["snapshot"] if undone else report["snapshot"])
+    since = (kept if undone else run.path / REPORT).stat().st_mtime + SLACK
+    newer = [name for name in snapshot.files if (folder / name).is_file() and (folder / name).stat().st_mtime > since]
+    if newer and not anyway:
+        names = ", ".join(newer[:3]) + (" and more" if len(newer) > 3 else "")
+        raise Conflict(
+            f"{len(newer)} of these files were changed since ({names}); what they are now would go into a snapshot"
+        )
+    undo = snapshot.restore()
+    if undone:
+        kept.unlink()
+        write_json(run.path / REPORT, {**report, "snapshot": undo.id})
+    else:
+        write_json(kept, {"snapshot": undo.id})
+    return {"files": len(undo.files), "undone": not undone}
