@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ def test_a_tool_that_runs_is_found_again_and_taken_back(site: Site, page: Open, 
     press(view, "Undo all of it")
     expect(task(view).get_by_text("1 file as before")).to_be_visible()
     assert (folder / "body 1.txt").read_text() == "a woman"
+    press(view, "Make it again")
+    until(lambda: (folder / "body 1.txt").read_text() == f"{TRIGGER}, a woman\n")
 
     tab(view, "Runs")
     runs = view.locator("likeness-runs")
@@ -145,6 +148,29 @@ def test_options_that_count_for_nothing_are_not_seen(site: Site, page: Open, pho
     expect(task(view).get_by_role("alert")).to_contain_text("models get")
     run = tools(site, "images.background")[-1]
     assert json.loads((run.path / "config.json").read_text())["options"]["fill"] == "colour"
+
+
+def test_a_folder_goes_from_tool_to_tool_and_a_lora_is_verified(site: Site, page: Open, photos: Path) -> None:
+    view = page()
+    tab(view, "Utilities")
+    tab(view, "Crop")
+    fill(view, {"Folder of pictures": photos / "face"})
+    box(view, "Split into faces and bodies").check()
+    press(view, "Crop images")
+    expect(view.locator(".lk-wrong").filter(visible=True)).to_contain_text("set trigger")  # its fold was opened
+    box(view, "Split into faces and bodies").uncheck()
+    press(view, "Crop images")
+    expect(task(view).locator(".lk-head")).to_contain_text(str(photos / "face"))  # and no run from before
+    is_done(view, "made")
+    press(view, "Caption these")
+    expect(box(view, "Image folder to caption")).to_have_value(re.compile("face_cropped$"))
+
+    tab(view, "LoRA tools")
+    tab(view, "Verify LoRA")
+    fill(view, {"LoRA model": site.sdxl})
+    press(view, "Verify")
+    expect(task(view).locator(".lk-pill")).to_have_text("Done")
+    expect(task(view).locator(".lk-says")).not_to_be_empty()  # that it is none, and what it is
 
 
 @pytest.mark.parametrize("width", [1280, 390])

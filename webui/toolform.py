@@ -16,7 +16,7 @@ from trainer.errors import InputError
 from trainer.jobs import job_of
 from webui.fields import Field, fields_of
 from webui.settings import Settings
-from webui.toollayout import COLOURS, ENDINGS, FOLDERS, LAYOUT, LONG, OFFERS, START, WHEN
+from webui.toollayout import COLOURS, ENDINGS, FOLDERS, GOALS, LAYOUT, LONG, OFFERS, START, WHEN
 
 
 def form_of(settings: Settings, name: str) -> dict[str, Any]:
@@ -56,11 +56,14 @@ def options_of(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def keep(settings: Settings, name: str, values: Mapping[str, Any]) -> None:
-    """Keeps what stands in a form for the next visit; it is worth no error when the disk is full."""
+    """Keeps what stands in a form for the next visit, but not where files go: that is another place each time.
+
+    It is worth no error when the disk is full.
+    """
     file = _file(settings, name)
     try:
         make_folder(file.parent)
-        write_json(file, dict(values))
+        write_json(file, {option: value for option, value in values.items() if option not in GOALS})
     except DiskError:
         return
 

@@ -160,6 +160,8 @@ START = {
 OFFERS: dict[str, dict[str, tuple[str, ...]]] = {"caption.wd14": {"model": TAGGERS}}
 """What is offered where anything may be written."""
 FOLDERS = ("folder", "out", "others")
+GOALS = ("out", "save_to")
+"""Where files go."""
 OF_WEIGHTS: Mapping[str, tuple[str, ...]] = dict.fromkeys(
     ("model", "model_tuned", "model_org", "sd_model", "base", "save_to"), (".safetensors", ".ckpt", ".pt")
 )

@@ -31,11 +31,12 @@ class Task extends Live {
     this.buttons = h('div', { class: 'lk-row' })
     this.problems = h('details', { class: 'lk-fold', hidden: true }, h('summary'), h('ul', { class: 'lk-problems' }))
     this.tags = h('details', { class: 'lk-fold', hidden: true }, h('summary', {}, 'How often each tag was written'), h('ol', { class: 'lk-tally' }))
+    this.says = h('details', { class: 'lk-fold', open: true, hidden: true }, h('summary', {}, 'What it says'), h('pre', { class: 'lk-says', tabindex: 0 }))
     this.log = h('likeness-log')
     this.body = h('section', { class: 'lk-job lk-task', hidden: true },
       h('header', { class: 'lk-head' }, this.pill, this.name, this.when),
       h('div', { class: 'lk-progress' }, this.bar, this.far),
-      this.sentence, this.trouble, this.told, this.buttons, this.problems, this.tags,
+      this.sentence, this.trouble, this.told, this.buttons, this.says, this.problems, this.tags,
       h('details', { class: 'lk-fold' }, h('summary', {}, 'Log'), this.log))
     this.append(this.body)
     // Gradio, given the same element with another attribute, keeps it and takes its children away.
@@ -106,7 +107,7 @@ class Task extends Live {
       error: [order('Try again', 'resume', '')],
     }[state] || [])
     this.told.tell('')
-    this.trouble.hidden = this.problems.hidden = this.tags.hidden = true
+    this.trouble.hidden = this.problems.hidden = this.tags.hidden = this.says.hidden = true
     if (['error', 'interrupted'].includes(state)) {
       const { error } = await ask(runPath(line.id)).catch(() => ({}))
       if (error && line.id === this.run) {
@@ -126,20 +127,34 @@ class Task extends Live {
       problems.length > MOST && h('li', {}, `and ${problems.length - MOST} more, in the report`) || '')
     this.tags.hidden = !tags.length
     this.tags.lastChild.replaceChildren(...tags.slice(0, MOST).map(([tag, many]) => h('li', {}, h('span', {}, tag), h('b', {}, many.toLocaleString('en')))))
-    if (report.snapshot) {
-      const undo = button('Undo all of it', () => press(undo, async () => {
-        const done = await ask('api/snapshot', { folder: line.about.folder, snapshot: report.snapshot })
-        this.told.tell(`${count(done.files, 'file')} as before.`)
-        undo.remove()
-      }, this.told.tell), { class: 'lk-button' })
-      this.buttons.append(undo)
-    }
-    if (line.job.startsWith('caption.')) {
-      const open = () => dispatchEvent(new CustomEvent('likeness-open-tags', { detail: { folder: line.about.folder } }))
+    this.says.hidden = !report.lines?.length
+    say(this.says.lastChild, (report.lines || []).join('\n'))
+    if (report.snapshot) this.buttons.append(this.undo(line))
+    const made = report.out || (line.job.startsWith('caption.') && line.about.folder)
+    if (made) {
+      const open = () => dispatchEvent(new CustomEvent('likeness-open-tags', { detail: { folder: made } }))
       this.buttons.append(button('Open in the tag editor', open, { class: 'lk-button' }))
+    }
+    if (report.out) {
+      const caption = () => dispatchEvent(new CustomEvent('likeness-caption', { detail: { folder: made } }))
+      this.buttons.append(button('Caption these', caption, { class: 'lk-button' }))
     }
     this.buttons.append(h('a', { class: 'lk-button', href: address(filePath(line.id, 'report.json')), download: true }, 'Report'))
     this.dispatchEvent(new CustomEvent('likeness-report', { bubbles: true, detail: report }))
+  }
+
+  // Takes back what was done, and makes it again; over newer work only when that was said.
+  undo(line, undone = line.undone) {
+    const words = undone ? 'Make it again' : 'Undo all of it'
+    const node = button(words, () => press(node, async () => {
+      const { files } = await ask(runPath(line.id, '/undo'), { anyway: node.textContent !== words }).catch(error => {
+        if (error.status === 409) say(node, `${words}, all the same`)
+        throw error
+      })
+      this.told.tell(`${count(files, 'file')} as ${undone ? 'after' : 'before'}.`)
+      node.replaceWith(this.undo(line, !undone))
+    }, this.told.tell), { class: 'lk-button' })
+    return node
   }
 
   async command(word) {

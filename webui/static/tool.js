@@ -120,7 +120,7 @@ class Tool extends Live {
       const value = this.read(when.name)
       this.rows.get(name).hidden = when.values.length ? !when.values.includes(value) : !value
     }
-    workOn(this.read('folder').trim())
+    if (this.boxes.has('folder')) workOn(this.read('folder').trim())
   }
 
   async browse(field) {
@@ -151,15 +151,20 @@ class Tool extends Live {
     for (const row of this.rows.values()) this.wrong(row, '')
     for (const line of words.split('\n').filter(Boolean)) {
       const [name, ...rest] = line.split(': ')
-      const row = this.rows.get(name)
-      if (!row || row.hidden) general.push(line)
+      const named = this.isOpen(name) ? name : [...this.fields.keys()].findLast(each => this.isOpen(each) && line.split(/\W+/).includes(each))
+      const row = this.rows.get(named)
+      if (!row) general.push(line)
       else {
-        this.wrong(row, rest.join(': ').replace(` (${this.fields.get(name).help})`, '')) // which stands above it
+        this.wrong(row, named === name ? rest.join(': ').replace(` (${this.fields.get(name).help})`, '') : line) // its help stands above
         row.closest('details')?.setAttribute('open', '')
       }
     }
     this.told.tell(general.join(' '))
     this.form.querySelector('[aria-invalid]')?.focus()
+  }
+
+  isOpen(name) {
+    return this.rows.get(name)?.hidden === false
   }
 
   wrong(row, words) {

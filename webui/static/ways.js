@@ -23,3 +23,9 @@ addEventListener('likeness-open-tags', async ({ detail: { folder, query, picture
   const wish = query || (pictures || []).slice(0, MOST).map(name => `path:"${name}"`).join(' OR ')
   if (wish && await drawn(() => editor.set.info?.folder === folder)) editor.set.filter({ typed: wish, clicked: [] })
 })
+
+// {folder}: opens the captioning of a folder.
+addEventListener('likeness-caption', ({ detail: { folder } }) => {
+  workOn(folder)
+  likeness.tab('Captioning', '#utilities')
+})

@@ -9,7 +9,8 @@ PARTS = {
     "Doctor": "<likeness-doctor></likeness-doctor>",
     "Dataset balancing": '<likeness-folders tool="balance"></likeness-folders>',
     "Duplicates": '<likeness-folders tool="dedupe"></likeness-folders>',
-    "Import": '<likeness-tool job="folders.import"></likeness-tool>',
+    "Import": """<likeness-drop into="likeness-tool[job='folders.import'] [data-name=source]"></likeness-drop>
+<likeness-tool job="folders.import"></likeness-tool>""",
 }
 
 

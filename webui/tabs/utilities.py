@@ -51,7 +51,7 @@ def build() -> None:
         for word, (job, lead) in IMAGES.items():
             with gr.Tab(word):
                 _tool(job, lead)
-        with gr.Tab("LoRA"), gr.Tabs(elem_id="lora-tools"):
+        with gr.Tab("LoRA tools"), gr.Tabs(elem_id="lora-tools"):
             for word, (job, lead) in LORA.items():
                 with gr.Tab(word):
                     _tool(job, lead)
