@@ -369,6 +369,22 @@ def test_a_cure_is_made_undone_and_survives_a_reload(server: Server, show: Show)
 
 
 @needs_browser
+def test_what_takes_most_of_a_set_away_is_asked_for_twice(server: Server, show: Show) -> None:
+    most = named(*range(6))
+    people = finding("other_people", "bad", "6 pictures show other people", most, aside(most))
+    server.record({**report_on(server.set), "findings": [people]})
+    before = files_of(server.set)
+    mine = card(show(), "6 pictures show other people")
+    mine.get_by_role("button", name="Set 6 aside").click()
+    really = mine.get_by_role("button", name="Really set 6 of 9 aside?")
+    really.wait_for()
+    assert files_of(server.set) == before
+    really.click()
+    mine.get_by_text("6 pictures are set aside.").wait_for()
+    assert len(files_of(server.set)) < len(before)
+
+
+@needs_browser
 def test_another_of_a_group_is_kept(server: Server, show: Show) -> None:
     server.record(report_on(server.set))
     view = show()
@@ -407,6 +423,9 @@ def test_every_cure_of_a_real_report_is_made_and_undone(server: Server, show: Sh
         for cure in told["cures"]:
             mine = card(view, told["title"])
             mine.locator(".lk-row .lk-button:not(.ld-open)").first.click()
+            mine.get_by_role("button", name=re.compile("^(Undo|Really)")).first.wait_for()
+            if (really := mine.get_by_role("button", name="Really")).count():  # most of the set
+                really.click()
             mine.get_by_role("button", name="Undo").wait_for()
             assert files_of(server.set) != before, cure["do"]
             mine.get_by_role("button", name="Undo").click()

@@ -29,7 +29,7 @@ export class Finding {
     this.pictures = groups.length ? h('div', { class: 'ld-groups' }) : h('ul', { class: 'ld-grid' })
     this.further = button('', () => this.add(MORE), { class: 'lk-button lk-small' })
     this.buttons = this.cures.map(cure => {
-      const node = button('', () => press(node, () => this.doctor.cure(this, cure, this.about(cure)), this.problem.tell).then(() => this.count()), { class: 'lk-button' })
+      const node = button('', () => press(node, () => this.cure(cure), this.problem.tell).then(() => this.count()), { class: 'lk-button' })
       return node
     })
     this.problem = notice()
@@ -77,6 +77,7 @@ export class Finding {
 
   take(name, isIn) {
     this.out[isIn ? 'add' : 'delete'](name)
+    this.sure = null
     this.count()
   }
 
@@ -88,6 +89,13 @@ export class Finding {
     this.out.delete(name)
     group.kept = name
     this.count()
+  }
+
+  // What would take most of the set away is asked for twice.
+  async cure(cure) {
+    const names = this.about(cure), sure = this.sure === cure
+    this.sure = cure.do === 'set_aside' && !sure && 2 * names.length > this.doctor.report.pictures - this.doctor.gone.size ? cure : null
+    if (!this.sure) await this.doctor.cure(this, cure, names)
   }
 
   // The pictures that a cure would change now.
@@ -165,7 +173,9 @@ export class Finding {
     this.wasGone = gone
   }
 
-  label({ do: what, label }, many) {
+  label(cure, many) {
+    const { do: what, label } = cure
+    if (this.sure === cure) return `Really set ${many.toLocaleString('en')} of ${(this.doctor.report.pictures - this.doctor.gone.size).toLocaleString('en')} aside?`
     if (what !== 'set_aside') return `${label} (${many.toLocaleString('en')})`
     return this.groups.length ? `${label}: set ${many.toLocaleString('en')} aside` : `Set ${many.toLocaleString('en')} aside`
   }
