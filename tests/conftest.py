@@ -37,8 +37,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 
+LONGEST = (
+    "test_page",
+    "test_demo",
+    "test_resume",
+    "test_doctor",
+    "test_doctor_page",
+    "test_tools_page",
+    "test_tags_page",
+)
+"""Files that take minutes: begun first, or one core would wait for the other at the end."""
 Tree = dict[str, Any]
 Train = Callable[..., RunFolder]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; each stays whole and in its order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
