@@ -290,7 +290,7 @@ def test_words_that_change_are_read_at_their_step(painters: Any, shots: Any) -> 
     assert draw("[a cat:a dog:1.0]") == draw("a cat") == draw("[a cat|a cat]")
     assert draw("[a cat:a dog:0]") == draw("a dog")
     assert len({draw("a cat"), draw("a dog"), draw("[a cat:a dog:2]"), draw("[a cat|a dog]")}) == 4
-    readings = Readings(held(painter, shots())[1], "[cat|" + "long " * 90 + "]", "bad", 4, True)
+    readings = Readings(held(painter, shots())[1], ["[cat|" + "long " * 90 + "]"], "bad", 4, True)
     assert [readings.at(step, 1)["states"].shape for step in (0, 1)] == [(2, 152, 32)] * 2
     assert draw("a (cat:1.4)") != draw("a cat")
 
@@ -415,7 +415,7 @@ def test_faces_are_drawn_again_and_the_rest_stays(painters: Any, shots: Any, mod
     picture = person((320, 256), (96, 128))
     found = Detector(detector).faces(picture)
     assert found
-    readings = Readings(words, "a cat", "", 4, True)
+    readings = Readings(words, ["a cat"], "", 4, True)
     with torch.no_grad():
         after = redraw_faces(family, replace(shot, cfg=5), readings, picture, Detector(detector), lambda: None)
     changed = np.abs(array(after) - array(picture)).max(axis=2) > 0

@@ -26,19 +26,31 @@ def scheduler_of(sampler: str, family: Family) -> Any:
 
 
 class Readings:
-    """What the U-Net reads at each step: the words to avoid and the words to follow, for a batch of one prompt."""
+    """What the U-Net reads at each step: the words to avoid, and those to follow, of one prompt or of several at once.
 
-    def __init__(self, words: Words, prompt: str, negative: str, steps: int, guided: bool) -> None:
-        self.follow, self.avoid, self.guided = by_step(prompt, steps), by_step(negative, steps), guided
-        chunks = {text: words.chunks(text) for text in {*self.follow, *(self.avoid if guided else ())}}
-        self._longest = max(chunks, key=lambda text: len(chunks[text]))  # all are brought to its length
-        self._words = words
+    Several are as long as the longest of them, which changes the numbers of the others: `chunks_of` tells.
+    """
+
+    def __init__(self, words: Words, prompts: Sequence[str], negative: str, steps: int, guided: bool) -> None:
+        self.steps, self.guided, self._words = steps, guided, words
+        self.follow, self.avoid = [by_step(prompt, steps) for prompt in prompts], by_step(negative, steps)
+        texts = {text for follow in self.follow for text in follow} | {*(self.avoid if guided else ())}
+        self._longest = max(texts, key=lambda text: len(words.chunks(text)))  # all are brought to its length
 
     def at(self, step: int, batch: int) -> Conditioning:
-        """[2 * batch, ...], the words to avoid first; [batch, ...] where nothing is avoided."""
-        texts = [self.avoid[step]] * self.guided + [self.follow[step]]
-        read = self._words.read([*texts, self._longest])
-        return {name: value[: len(texts)].repeat_interleave(batch, 0) for name, value in read.items()}
+        """[2 * batch, ...], the words to avoid first; [batch, ...] where nothing is avoided. One prompt serves all."""
+        follow = [texts[step] for texts in self.follow]
+        follow = follow * batch if len(follow) == 1 else follow
+        texts = [self.avoid[step]] * batch * self.guided + follow
+        each = list(dict.fromkeys([*texts, self._longest]))
+        read = self._words.read(each)
+        rows = torch.tensor([each.index(text) for text in texts])
+        return {name: value[rows.to(value.device)] for name, value in read.items()}
+
+
+def chunks_of(words: Words, prompt: str, steps: int) -> int:
+    """How many chunks of 75 tokens the longest text of a prompt has."""
+    return max(len(words.chunks(text)) for text in by_step(prompt, steps))
 
 
 def draw_latents(seeds: Sequence[int], height: int, width: int) -> tuple[Tensor, list[torch.Generator]]:
@@ -61,7 +73,7 @@ def denoise(
     over: latents to go on from, and how much of them is drawn anew; of the steps that share is done, as in A1111.
     Latents stay in float32 whatever the model's precision.
     """
-    device, steps = family.unet.device, len(readings.follow)
+    device, steps = family.unet.device, readings.steps
     scheduler = scheduler_of(sampler, family)
     scheduler.set_timesteps(steps, device=device)
     timesteps, order = scheduler.timesteps, getattr(scheduler, "order", 1)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from trainer.checkpoint import PRECISIONS
-from trainer.compare.denoise import Readings, Tick, denoise, draw_latents
+from trainer.compare.denoise import Readings, Tick, chunks_of, denoise, draw_latents
 from trainer.compare.faces import redraw_faces
 from trainer.compare.options import Look
 from trainer.compare.pixels import enlarge, to_picture
@@ -79,51 +79,67 @@ class Painter:
         return self.paint_batch(shot, [shot.seed], tick)[0]
 
     def paint_batch(self, shot: Shot, seeds: Sequence[int], tick: Tick = lambda: None) -> list[Image.Image]:
-        """A shot with each of these seeds, all at once.
+        """A shot with each of these seeds, all at once."""
+        return self.paint_many([replace(shot, seed=seed) for seed in seeds], tick)
+
+    def paint_many(self, shots: Sequence[Shot], tick: Tick = lambda: None) -> list[Image.Image]:
+        """Shots that differ in prompt and seed alone, all at once; prompts of one length in chunks go together.
 
         InputError for a file that does not fit the model; PaintError for NaN, and when memory runs out.
         """
-        family = self.load(shot.base)[0]
+        family = self.load(shots[0].base)[0]
         precision = family.vae.dtype
         try:
-            return self._paint(shot, seeds, tick)
+            return self._paint(shots, tick)
         except torch.OutOfMemoryError as error:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+            size = f"{shots[0].width}x{shots[0].height}"
             raise PaintError(
-                f"size: {len(seeds)} x {shot.width}x{shot.height} takes more memory than there is; make it or the batch"
+                f"size: {len(shots)} x {size} takes more memory than there is; make it or the batch"
                 " smaller, or take the hires pass away"
             ) from error
         finally:
             family.vae.to(dtype=precision)  # one that overflowed goes on in fp32, and the next picture must not know
 
     @torch.no_grad()
-    def _paint(self, shot: Shot, seeds: Sequence[int], tick: Tick) -> list[Image.Image]:
-        family, wardrobe, words = self.load(shot.base)
-        wardrobe.wear(shot.loras)
+    def _paint(self, shots: Sequence[Shot], tick: Tick) -> list[Image.Image]:
+        one = shots[0]
+        assert all(replace(shot, prompt=one.prompt, seed=one.seed) == one for shot in shots), "only prompt and seed"
+        _, wardrobe, words = self.load(one.base)
+        wardrobe.wear(one.loras)
         words.wearing(wardrobe.in_text)
         while wardrobe.notes:
             self.say(wardrobe.notes.pop(0))
-        words.learn(shot.embeddings)
-        guided = shot.cfg > 1
-        readings = Readings(words, shot.prompt, shot.negative, shot.steps, guided)
+        words.learn(one.embeddings)
+        lengths = [chunks_of(words, shot.prompt, shot.steps) for shot in shots]
+        pictures: dict[int, Image.Image] = {}
+        for length in sorted({*lengths}):
+            places = [place for place, other in enumerate(lengths) if other == length]
+            drawn = self._paint_alike([shots[place] for place in places], tick)
+            pictures |= dict(zip(places, drawn, strict=True))
+        return [pictures[place] for place in range(len(shots))]
+
+    def _paint_alike(self, shots: Sequence[Shot], tick: Tick) -> list[Image.Image]:
+        """Shots whose prompts are of one length."""
+        shot = shots[0]
+        family, _, words = self.load(shot.base)
+        guided, prompts, seeds = shot.cfg > 1, [one.prompt for one in shots], [one.seed for one in shots]
+        readings = Readings(words, prompts, shot.negative, shot.steps, guided)
         noise, generators = draw_latents(seeds, shot.height, shot.width)
         latents = denoise(family, shot.sampler, readings, shot.cfg, noise, generators, tick)
         if hires := shot.hires:
-            readings = Readings(words, shot.prompt, shot.negative, hires.steps or shot.steps, guided)
+            readings = Readings(words, prompts, shot.negative, hires.steps or shot.steps, guided)
             larger = enlarge(family, latents, hires.scale, hires.upscaler)
             noise, generators = draw_latents(seeds, larger.shape[-2] * 8, larger.shape[-1] * 8)
             over = larger, hires.strength
             latents = denoise(family, shot.sampler, readings, shot.cfg, noise, generators, tick, over)
         pictures = [self._picture(family, one[None]) for one in latents]  # a VAE's batch is all memory and no speed
         if shot.face and shot.detector:
-            text = shot.face.prompt or shot.prompt
-            readings = Readings(words, text, shot.negative, shot.steps, guided)
             detector = self._detector(shot.detector)
-            pictures = [
-                redraw_faces(family, replace(shot, seed=seed), readings, picture, detector, tick)
-                for seed, picture in zip(seeds, pictures, strict=True)
-            ]
+            for place, one in enumerate(shots):
+                readings = Readings(words, [shot.face.prompt or one.prompt], shot.negative, shot.steps, guided)
+                pictures[place] = redraw_faces(family, one, readings, pictures[place], detector, tick)
         return pictures
 
     def _picture(self, family: Family, latents: Tensor) -> Image.Image:
