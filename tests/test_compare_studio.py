@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.lora_files import make_lora
+from trainer import jobs
 from trainer.compare import studio
 from trainer.compare.options import Studio
 from trainer.compare.painter import Painter
@@ -121,13 +123,71 @@ def test_it_ends_when_nothing_is_asked_for(tmp_path: Path) -> None:
     assert report.found["answered"] == 0 and not report.stopped
 
 
-def test_a_running_training_is_seen_and_other_jobs_are_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("job", [None, "compare.grid", "caption.wd14"])
+def test_a_training_and_a_job_that_wants_the_gpu_come_first(job: str | None, tmp_path: Path) -> None:
     runs = tmp_path / "home" / "runs"
-    assert studio.training() is None
-    tool = RunFolder.make(runs, "caption", {"job": "caption.basic", "options": {}})
-    with tool.owned():
-        assert studio.training() is None
-    run = RunFolder.make(runs, "zk9", {"model": {}})
+    assert studio.comes_first() is None
+    run = RunFolder.make(runs, "zk9", {"job": job, "options": {}} if job else {"model": {}})
+    assert studio.comes_first() is None  # it waits in the queue
     with run.owned():
-        assert studio.training() == run.path.name
-    assert studio.training() is None
+        assert studio.comes_first() == run.path.name
+    assert studio.comes_first() is None
+
+
+@pytest.mark.parametrize("job", ["caption.basic", "compare.studio", "a tool of another version"])
+def test_the_studio_and_jobs_without_a_gpu_come_after(job: str, tmp_path: Path) -> None:
+    with RunFolder.make(tmp_path / "home" / "runs", "tool", {"job": job, "options": {}}).owned():
+        assert studio.comes_first() is None
+
+
+def test_a_grid_that_begins_meanwhile_comes_first(ask: Ask, tmp_path: Path) -> None:
+    """The pictures that are left are drawn when the grid has ended."""
+    ask("two", count=2)
+    runs, events = tmp_path / "home" / "runs", list[tuple[str, Any]]()
+    with contextlib.ExitStack() as grid:
+
+        def event(kind: str, /, **facts: Any) -> None:
+            if kind == "step":
+                return
+            events.append((kind, facts.get("run")))
+            if len(events) == 1:
+                run = RunFolder.make(runs, "grid", {"job": "compare.grid", "options": {}})
+                grid.enter_context(run.owned())
+            if kind == "waiting":
+                grid.close()
+
+        options = Studio(folder=str(tmp_path / "desk"), idle_minutes=1)
+        studio.run(options, should_stop=lambda: (tmp_path / "desk" / "answers" / "two.json").exists(), event=event)
+    assert [kind for kind, _ in events] == ["picture", "waiting", "picture", "answer"]
+    assert events[1][1] == next(runs.iterdir()).name
+
+
+def test_a_request_that_ends_the_painter_does_not_end_the_next(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any) -> None:
+        raise RuntimeError("no memory is left")
+
+    file = ask("large")
+    monkeypatch.setattr(Painter, "paint_batch", broken)
+    with pytest.raises(RuntimeError, match="no memory"):
+        serve(tmp_path, 1)
+    assert answer(tmp_path, "large") == {"error": "RuntimeError: no memory is left"} and not file.exists()
+
+
+def test_as_a_job_it_tells_its_pictures_and_is_stopped(ask: Ask, tmp_path: Path) -> None:
+    ask("long", count=500)
+    run = RunFolder.make(
+        tmp_path / "home" / "runs", "studio", {"job": "compare.studio", "options": {"folder": str(tmp_path / "desk")}}
+    )
+    event = run.event
+
+    def told(kind: str, /, **facts: Any) -> None:
+        event(kind, **facts)
+        if kind == "picture":
+            run.send("stop")
+
+    run.event = told
+    assert jobs.run(run) == 0 and run.state() == "stopped"
+    kinds = [event["kind"] for event in run.events()]
+    assert kinds[0] == "start" and kinds[-1] == "stopped" and kinds.count("picture") == kinds.count("answer") == 1

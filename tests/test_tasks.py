@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -264,6 +265,36 @@ def test_how_a_job_ends(folder: str, code: int, kind: str, tmp_path: Path, monke
         assert "a screw is loose" in run.events()[-1]["text"] and "Traceback" in run.log.read_text()
 
 
+def paint(
+    options: Nothing,
+    tell: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+    event: Callable[..., None],
+) -> Told:
+    """A job of the tests that tells events of its own, and is stopped meanwhile."""
+    event("picture", file="a.png")
+    RunFolder(Path(options.folder)).send("stop")
+    told = Told()
+    told.stopped = should_stop() and should_stop()  # a wish to stop lasts
+    return told
+
+
+def test_a_job_tells_events_of_its_own_and_its_stop_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "JOBS", {"test": Job("Test", Nothing, f"{__name__}:paint", events=True)})
+    run = RunFolder.make(tmp_path, "test", {"job": "test"})
+    (run.path / "config.json").write_text(json.dumps({"job": "test", "options": {"folder": str(run.path)}}))
+    assert engine.run(run) == 0 and run.state() == "stopped"
+    assert [event["kind"] for event in run.events()] == ["start", "picture", "stopped"]
+    assert run.events()[1]["file"] == "a.png"
+
+
+def test_every_job_has_its_tool() -> None:
+    """A table entry that leads nowhere would be found only when it is run."""
+    for job in JOBS.values():
+        module, function = job.work.split(":")
+        assert callable(getattr(import_module(module), function)), job.title
+
+
 def test_progress_is_told_now_and_then_with_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, now = RunFolder.make(tmp_path, "test", {"job": "test"}), [100.0]
     monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
@@ -274,3 +305,8 @@ def test_progress_is_told_now_and_then_with_its_rate(tmp_path: Path, monkeypatch
     told = [event for event in run.events() if event["kind"] == "progress"]
     assert len(told) == 26 and told[-1]["done"] == 100 and told[-1]["left_s"] == 0
     assert told[10]["rate"] == pytest.approx(8) and told[10]["left_s"] == pytest.approx(60 / 8)
+    for done in range(0, 101, 10):  # the next thing, at ten times the pace
+        progress.tell(done, 100)
+        now[0] += 0.125
+    anew = [event for event in run.events() if event["kind"] == "progress"][len(told) :]
+    assert [event["rate"] for event in anew if event["rate"]] == pytest.approx([80] * (len(anew) - 1))

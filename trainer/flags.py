@@ -47,7 +47,7 @@ def _add(group: Any, name: str, field: FieldInfo, infos: Mapping[str, FieldInfo]
         given["action"] = argparse.BooleanOptionalAction if on else "store_true"
     elif get_origin(field.annotation) is Literal:
         given["choices"] = kinds
-    elif _is_list(field.annotation):
+    elif is_list(field.annotation):
         given |= {"nargs": "+", "metavar": name.split(".")[-1].removesuffix("s").upper()}
     else:
         given["metavar"] = name.split(".")[-1].upper()
@@ -70,11 +70,11 @@ def read_flags(given: argparse.Namespace, part: type[Options]) -> Options:
 
 def _value(value: Any, field: FieldInfo | None) -> Any:
     """A flag that takes several values for one part may stand for a single one in another."""
-    single = isinstance(value, list) and len(value) == 1 and field and not _is_list(field.annotation)
+    single = isinstance(value, list) and len(value) == 1 and field and not is_list(field.annotation)
     return value[0] if single else value
 
 
-def _is_list(annotation: Any) -> bool:
+def is_list(annotation: Any) -> bool:
     """Whether an option is a list of any length; a size of two numbers is one word."""
     return get_origin(annotation) is tuple and Ellipsis in get_args(annotation)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
 from trainer.captioners.options import Basic, Blip2, Endpoint, Git, Sentences, Wd14
+from trainer.compare.options import Generate, Grid, Studio
 from trainer.config.parts import Part
 from trainer.doctor.options import Doctor
 from trainer.downloads import Downloads
@@ -46,21 +47,28 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """A tool. work: `module:function` of (options, tell, should_stop), imported when it runs; gpu: it wants one."""
+    """A tool. work: `module:function` of (options, tell, should_stop), imported when it runs; gpu: it wants one.
+
+    events: it is also given `event`, the run folder's, to tell there what it makes while it runs.
+    """
 
     title: str
     options: type[Part]
     work: str
     gpu: bool = False
+    events: bool = False
 
-    def run(self, options: Part, tell: Tell, should_stop: Stop) -> Report:
+    def run(self, options: Part, tell: Tell, should_stop: Stop, event: Callable[..., None] | None = None) -> Report:
         """Does the work."""
         module, function = self.work.split(":")
-        return getattr(import_module(module), function)(options, tell, should_stop)
+        more = {"event": event} if self.events and event else {}
+        return getattr(import_module(module), function)(options, tell, should_stop, **more)
 
 
 CAPTIONS = "trainer.captioners.command:run_captions"
-IMAGES, FOLDERS, LORAS = (f"trainer.{room}.command:run_tool" for room in ("images", "folders", "tools"))
+IMAGES, FOLDERS, LORAS, DRAWING = (
+    f"trainer.{room}.command:run_tool" for room in ("images", "folders", "tools", "compare")
+)
 JOBS: Mapping[str, Job] = {
     "caption.wd14": Job("WD14 captioning", Wd14, CAPTIONS, gpu=True),
     "caption.basic": Job("Basic captioning", Basic, CAPTIONS),
@@ -84,6 +92,10 @@ JOBS: Mapping[str, Job] = {
     "lora.average": Job("Average LoRAs", lora.Average, LORAS),
     "lora.dylora": Job("Extract DyLoRA", lora.DyLora, LORAS),
     "model.convert": Job("Convert model", lora.ConvertModel, LORAS),
+    "compare.sample": Job("Generate", Generate, DRAWING, gpu=True, events=True),
+    "compare.grid": Job("X/Y/Z grid", Grid, DRAWING, gpu=True, events=True),
+    # It holds a GPU but never waits for one, nor keeps one from others: it makes way by itself.
+    "compare.studio": Job("Resident painter", Studio, "trainer.compare.studio:run", events=True),
     "models.get": Job("Fetching models", Downloads, "trainer.downloads:get_models"),
 }
 
@@ -107,8 +119,12 @@ def run(folder: RunFolder) -> int:
             options = validate(job.options, told.get("options"))
             folder.event("start", job=told["job"])
             with Wish().heard() as wish:
-                tell = Progress(folder).tell
-                report = job.run(options, tell, lambda: wish.asked() or folder.take_command() == "stop")
+
+                def should_stop() -> bool:
+                    wish.stop = wish.asked() or folder.take_command() == "stop"  # a command is taken but once
+                    return wish.stop
+
+                report = job.run(options, Progress(folder).tell, should_stop, folder.event)
             write_json(folder.path / REPORT, report.to_json())
             folder.event("stopped" if report.stopped else "done", summary=report.summary())
             return 0
@@ -135,6 +151,8 @@ class Progress:
     def tell(self, done: int, total: int) -> None:
         """`done` pictures, files or bytes of `total`."""
         now = time.monotonic()
+        if self._marks and done < self._marks[-1][1]:
+            self._marks.clear()  # it began anew
         if now - self._told < EVERY and done < total:
             return
         self._told = now

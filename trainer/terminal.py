@@ -21,6 +21,10 @@ Stop = Callable[[], bool]
 """Asked whether work should stop."""
 
 
+class Stopped(Exception):
+    """Ends work in the middle, since someone asked to stop; who began it knows what is kept."""
+
+
 def silent(done: int, total: int) -> None:
     """Tells nobody."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.captioners.options import Basic, Blip2, Captioning, Endpoint, Git, Sentences, Wd14
 from trainer.flags import add_flags, read_flags
-from trainer.terminal import Stop, Tell, Wish, bar, never, silent
+from trainer.terminal import Stop, Stopped, Tell, Wish, bar, never, silent
 
 if TYPE_CHECKING:
     from trainer.captioners.base import Report, Say
@@ -67,7 +67,6 @@ def run_captions(
     """
     from trainer.captioners.base import Report, find_pictures
     from trainer.captioners.run import run
-    from trainer.downloads import Stopped
     from trainer.named import folder_of
 
     folder_of("folder", options.folder)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trainer.captioners.tags import replacements
 from trainer.config.parts import Folder, Kohya, Part, Probability
 from trainer.data.folders import ENDINGS, UNREAD
 
@@ -26,11 +26,25 @@ TAGGERS = (
     "SmilingWolf/wd-eva02-large-tagger-v3",
 )
 """The published WD14 taggers, by their names on the Hugging Face hub."""
+PAIR = re.compile(r"((?:\\.|[^,\\])+),((?:\\.|[^,\\])+)")
 
 
 @dataclass(frozen=True)
 class OrPath:
     """Marks a model's name on the hub, or a folder on this machine."""
+
+
+def replacements(text: str) -> dict[str, str]:
+    r"""`old,new;old,new` as a dict; `\,` and `\;` are a comma and a semicolon within a tag. ValueError if malformed."""
+    found: dict[str, str] = {}
+    for piece in re.findall(r"(?:\\.|[^;])+", text):
+        if piece.strip():
+            pair = PAIR.fullmatch(piece.strip())
+            old, new = (re.sub(r"\\(.)", r"\1", side).strip() for side in pair.groups()) if pair else ("", "")
+            if not (old and new):
+                raise ValueError(rf"{piece.strip()!r} is not of the form old,new; a comma within a tag is written \,")
+            found[old] = new
+    return found
 
 
 def _replaces(text: str) -> str:

@@ -11,14 +11,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from trainer.captioners.options import Wd14, replacements
 from trainer.errors import InputError
-
-if TYPE_CHECKING:
-    from trainer.captioners.options import Wd14
 
 T = TypeVar("T")
 LABELS = ("selected_tags.csv", "tag_mapping.json")
@@ -28,7 +26,6 @@ KNOWN = {*CATEGORIES.values(), "model", "quality"}
 FACES = {"(o)_(o)", "<o>_<o>", "<|>_<|>", "||_||"}
 """Faces made of signs; the others are of three signs, as `^_^`, and told by that."""
 
-PAIR = re.compile(r"((?:\\.|[^,\\])+),((?:\\.|[^,\\])+)")
 EXPANDS = re.compile(r"(.+?)_?\(([^()]*)\)")
 
 
@@ -64,19 +61,6 @@ def read_vocabulary(file: Path) -> Vocabulary:
         what = f"has tags of an unknown category, {min(strange)!r}" if strange else "is empty"
         raise InputError(f"{file}: {what}: fetch it again from the tagger's page")
     return Vocabulary(tags, file.suffix == ".json")
-
-
-def replacements(text: str) -> dict[str, str]:
-    r"""`old,new;old,new` as a dict; `\,` and `\;` are a comma and a semicolon within a tag. ValueError if malformed."""
-    found: dict[str, str] = {}
-    for piece in re.findall(r"(?:\\.|[^;])+", text):
-        if piece.strip():
-            pair = PAIR.fullmatch(piece.strip())
-            old, new = (re.sub(r"\\(.)", r"\1", side).strip() for side in pair.groups()) if pair else ("", "")
-            if not (old and new):
-                raise ValueError(rf"{piece.strip()!r} is not of the form old,new; a comma within a tag is written \,")
-            found[old] = new
-    return found
 
 
 def split_tags(text: str, separator: str) -> list[str]:

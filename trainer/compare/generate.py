@@ -16,11 +16,13 @@ from trainer.compare.options import Generate
 from trainer.compare.painter import Painter
 from trainer.compare.shot import Stage
 from trainer.durable import make_folder, write_aside
-from trainer.tools.report import Report, Stop, Stopped, Tell, never, silent
+from trainer.terminal import Stop, Stopped, Tell, never, silent
+from trainer.tools.report import Report
 
 Event = Callable[..., None]
 """Told of what happens, as a run folder's `event`."""
 SEEDS = 2**32
+EVERY = 0.5  # seconds between two events of steps
 
 
 def quiet(kind: str, /, **facts: Any) -> None:
@@ -34,8 +36,8 @@ def run(
     event: Event = quiet,
     painter: Painter | None = None,
 ) -> Report:
-    """Draws the pictures. tell: called with (pictures done, pictures in all); event: told `picture` for each;
-    painter: one that has a model loaded already.
+    """Draws the pictures. tell: called with (pictures done, pictures in all); event: told `picture` for each,
+    and `step` now and then; painter: one that has a model loaded already.
 
     InputError for names, files and settings that do not fit, before a model is loaded wherever that can be known.
     """
@@ -47,13 +49,13 @@ def run(
     files: list[Path] = []
     total = options.count * options.batch
     tell(0, total)
-    tick = ticking(should_stop)
     stopped = False
     try:
         for start in range(0, total, options.batch):
             begun = time.monotonic()
             seeds = [(shot.seed + start + n) % SEEDS for n in range(options.batch)]
-            for seed, picture in zip(seeds, painter.paint_batch(shot, seeds, tick), strict=True):
+            pictures = painter.paint_batch(shot, seeds, ticking(should_stop, event))
+            for seed, picture in zip(seeds, pictures, strict=True):
                 files.append(folder / f"{_next_number(folder):05d}-{seed}.png")
                 write_aside(files[-1], png_of(picture, info_of(replace(shot, seed=seed))))
                 seconds = round((time.monotonic() - begun) / len(seeds), 3)
@@ -70,12 +72,23 @@ def notes_of(stage: Stage) -> list[str]:
     return list(dict.fromkeys([*stage.notes, *stage.shelf.notes]))
 
 
-def ticking(should_stop: Stop) -> Callable[[], None]:
-    """Ends the work between two steps when someone asks to."""
+def ticking(should_stop: Stop, event: Event = quiet) -> Callable[[], None]:
+    """Ends the work between two steps when someone asks to. event: told `step` now and then, with how many are done and
+    the seconds that they took."""
+    begun = told = time.monotonic()
+    done = -1  # it ticks before each step
 
     def tick() -> None:
+        nonlocal begun, told, done
         if should_stop():
             raise Stopped
+        done += 1
+        now = time.monotonic()
+        if not done:
+            begun = now  # the model is there only now
+        elif now - told >= EVERY:
+            told = now
+            event("step", done=done, seconds=round(now - begun, 3))
 
     return tick
 

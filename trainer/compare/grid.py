@@ -18,7 +18,8 @@ from trainer.compare.sheet import write_sheet
 from trainer.compare.shot import Stage
 from trainer.durable import make_folder, read_json, sweep, write_aside, write_json
 from trainer.networks.lora_file import NetworkError
-from trainer.tools.report import Report, Stop, Stopped, Tell, never, silent
+from trainer.terminal import Stop, Stopped, Tell, never, silent
+from trainer.tools.report import Report
 
 
 def run(

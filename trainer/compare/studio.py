@@ -1,9 +1,9 @@
-"""A resident painter: holds a base model, draws what is asked for by files, and makes way for training.
+"""A resident painter: holds a base model, draws what is asked for by files, and makes way for what needs the GPU.
 
 A request is `requests/<name>.json`, `{"tool": "sample" or "grid", "options": {...}}`, renamed into place; the oldest
 comes first, and taking the file away again calls it off. Its answer is `answers/<name>.json`: `{"report": ...}`, or
-`{"error": ...}` when the options do not fit. While a training runs the model is let go of, and what was
-begun goes on later.
+`{"error": ...}` when the options do not fit. While a training runs, or another job that wants the GPU, the model is let
+go of, and what was begun goes on later.
 """
 
 from __future__ import annotations
@@ -15,28 +15,35 @@ from pathlib import Path
 from typing import Any
 
 from trainer import places
-from trainer.compare import generate, grid
-from trainer.compare.command import TOOLS
+from trainer.compare import generate
+from trainer.compare.command import TOOLS, run_tool
 from trainer.compare.generate import Event, quiet, say
-from trainer.compare.options import Generate, Grid, Look, Studio
+from trainer.compare.options import Generate, Look, Studio
 from trainer.compare.painter import Painter
 from trainer.durable import make_folder, read_json, write_json
 from trainer.errors import InputError
+from trainer.jobs import JOBS
 from trainer.runfolder import RunFolder
-from trainer.tools.report import Report, Stop, Tell, never, silent
+from trainer.terminal import Stop, Tell, never, silent
+from trainer.tools.report import Report
 from trainer.tree import validate
 
 LOOK = 0.2  # seconds between two looks for a request
-LOOK_AT_RUNS = 2.0  # seconds between two looks for a training, which reads a file for each run
+LOOK_AT_RUNS = 2.0  # seconds between two looks for what comes first, which reads a file for each run
 
 
-def training() -> str | None:
-    """The name of a training that runs on this machine."""
+def comes_first() -> str | None:
+    """The name of a run on this machine that has the GPU before us: a training, or a tool that wants one."""
     try:
         runs = [RunFolder(path) for path in places.runs().iterdir() if (path / "pid.json").exists()]
     except OSError:
         return None
-    return next((run.path.name for run in runs if run.job is None and run.alive()), None)
+    return next((run.path.name for run in runs if _wants_gpu(run.job) and run.alive()), None)
+
+
+def _wants_gpu(name: str | None) -> bool:
+    """Whether a run's job does; a training, which has no name, always may."""
+    return name is None or (name in JOBS and JOBS[name].gpu)
 
 
 def run(
@@ -44,11 +51,12 @@ def run(
     tell: Tell = silent,
     should_stop: Stop = never,
     event: Event = quiet,
-    busy: Callable[[], str | None] = training,
+    busy: Callable[[], str | None] = comes_first,
 ) -> Report:
     """Answers requests until it is asked to stop, or nothing was asked for long enough.
 
-    event: told `picture` and `cell` with the name of their request, `answer` for each, and `waiting` for a training.
+    event: told `picture` and `cell` with the name of their request, `answer` for each, and `waiting` for a run
+    that comes first.
     """
     desk = Desk(Path(options.folder).expanduser(), tell, should_stop, event, busy)
     last = time.monotonic()
@@ -93,15 +101,19 @@ class Desk:
         return min(waiting)[2] if waiting else None
 
     def makes_way(self) -> bool:
-        """Whether a training runs; the model is then let go of. Looked at now and then."""
-        if time.monotonic() - self._looked >= LOOK_AT_RUNS:
-            self._looked = time.monotonic()
-            before, self._waits = self._waits, self.busy()
-            if self._waits and not before:
-                self.event("waiting", run=self._waits)
-        if self._waits:
+        """Whether something comes first; the model is then let go of. Looked at now and then."""
+        before = self._waits
+        if waits := self._look():
             self.free()
-        return self._waits is not None
+            if not before:
+                self.event("waiting", run=waits)
+        return waits is not None
+
+    def _look(self) -> str | None:
+        """What comes first, as it was seen last."""
+        if time.monotonic() - self._looked >= LOOK_AT_RUNS:
+            self._looked, self._waits = time.monotonic(), self.busy()
+        return self._waits
 
     def free(self) -> None:
         """Gives the memory back."""
@@ -110,23 +122,37 @@ class Desk:
             self.painter = None
 
     def answer(self, file: Path) -> None:
-        """Does what a request says; one that makes way for a training stays, with what is left of it to do."""
+        """Does what a request says; one that makes way stays, with what is left of it to do."""
         try:
-            told = read_json(file)
-            if not isinstance(told, dict) or told.get("tool") not in TOOLS:
-                raise InputError(f"tool: {file.name} names none; there are {', '.join(TOOLS)}")
+            told = self._read(file)
+            if told is None:
+                return
             options = validate(TOOLS[told["tool"]][0], told.get("options"))
             report = self._draw(options, file)
             if report.stopped and self._waits and file.exists():
                 self._keep(file, told, options, report)
                 return
-            answer: dict[str, Any] = {"report": report.to_json()}
+            self._say(file, report=report.to_json())
         except InputError as error:
-            answer = {"error": str(error)}
-        except ValueError as error:
-            answer = {"error": f"{file.name} is no JSON ({error})"}
+            self._say(file, error=str(error))
+        except Exception as error:  # it ends this painter; if the request stayed, it would end the next one too
+            self._say(file, error=f"{type(error).__name__}: {error}")
+            raise
+
+    def _read(self, file: Path) -> dict[str, Any] | None:
+        """What a request says; None when it was called off this moment."""
+        try:
+            told = read_json(file)
         except FileNotFoundError:
-            return  # called off this moment
+            return None
+        except ValueError as error:
+            raise InputError(f"{file.name} is no JSON ({error})") from error
+        if not isinstance(told, dict) or told.get("tool") not in TOOLS:
+            raise InputError(f"tool: {file.name} names none; there are {', '.join(TOOLS)}")
+        return told
+
+    def _say(self, file: Path, **answer: Any) -> None:
+        """Answers a request, which is done with."""
         write_json(self.folder / "answers" / file.name, answer)
         file.unlink(missing_ok=True)
         self.answered += 1
@@ -139,19 +165,12 @@ class Desk:
             self.painter = Painter(options, say)
 
         def gone() -> bool:
-            if self.should_stop() or not file.exists():
-                return True
-            if time.monotonic() - self._looked >= LOOK_AT_RUNS:
-                self._looked, self._waits = time.monotonic(), self.busy()
-            return self._waits is not None
+            return self.should_stop() or not file.exists() or self._look() is not None
 
         def event(kind: str, /, **facts: Any) -> None:
             self.event(kind, request=file.stem, **facts)
 
-        if isinstance(options, Grid):
-            return grid.run(options, self.tell, gone, event, self.painter)
-        assert isinstance(options, Generate), "there are two tools"
-        return generate.run(options, self.tell, gone, event, self.painter)
+        return run_tool(options, self.tell, gone, event=event, painter=self.painter)
 
     def _keep(self, file: Path, told: dict[str, Any], options: Look, report: Report) -> None:
         """Leaves a request for later: a grid keeps its cells by itself; pictures that are done are taken off."""

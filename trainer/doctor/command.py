@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.doctor.options import Doctor
-from trainer.flags import add_flags, read_flags
-from trainer.terminal import Wish, bar
+from trainer.terminal import Stop, Tell
+from trainer.toolwords import add_tool
+
+if TYPE_CHECKING:
+    from trainer.doctor.report import Report
+
+ABOUT = "look at a data set: what is wrong with its pictures and captions, and why"
 
 
 def add(tools: Any) -> None:
     """Adds the word `report` to the tools for pictures."""
-    about = "look at a data set: what is wrong with its pictures and captions, and why"
-    tool = tools.add_parser("report", help=about, description=f"{about[0].upper()}{about[1:]}.")
-    add_flags(tool, {"report": Doctor})
-    tool.add_argument("--json", action="store_true", help="print the report as JSON")
-    tool.set_defaults(do=run_report)
+    add_tool(tools, "report", ABOUT, Doctor, run_report, "pictures")
 
 
-def run_report(given: argparse.Namespace) -> int:
-    """Prints the report; nothing is changed. Ctrl-C ends it with what was seen so far."""
+def run_report(options: Doctor, tell: Tell, should_stop: Stop) -> Report:
+    """The report; nothing is changed. When it is stopped it tells what was seen so far."""
     from trainer.doctor.report import report
 
-    options = read_flags(given, Doctor)
-    with Wish().heard() as wish, bar("pictures") as tell:
-        found = report(options, tell, wish.asked)
-    print(json.dumps(found.to_json(), indent=2) if given.json else found.text(), file=sys.stdout)
-    return 0
+    return report(options, tell, should_stop)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from importlib import import_module
 from typing import Any
 
 from trainer.config.parts import Part
-from trainer.flags import add_flags, read_flags
 from trainer.folders.options import Balance, Dedupe, Group, Import, Prepare
 from trainer.folders.report import Report
-from trainer.terminal import Stop, Tell, Wish, bar, never, silent
+from trainer.terminal import Stop, Tell, never, silent
+from trainer.toolwords import add_tool
 
 TOOLS: dict[str, tuple[type[Part], str, str]] = {
     "prepare": (Prepare, "prepare", "build img, reg, log and model by copying pictures"),
@@ -28,19 +26,7 @@ def add(words: Any) -> None:
     folders = words.add_parser("folders", help="prepare, balance, fill and clean folders of pictures")
     tools = folders.add_subparsers(required=True, metavar="TOOL")
     for word, (options, _, help_text) in TOOLS.items():
-        tool = tools.add_parser(word, help=help_text, description=options.__doc__)
-        add_flags(tool, {word: options})
-        tool.add_argument("--json", action="store_true", help="print the report as JSON")
-        tool.set_defaults(do=run_folders, tool=word)
-
-
-def run_folders(given: argparse.Namespace) -> int:
-    """Runs one tool; Ctrl-C stops it where nothing is half done."""
-    options = read_flags(given, TOOLS[given.tool][0])
-    with Wish().heard() as wish, bar("files") as tell:
-        report = run_tool(options, tell, wish.asked)
-    print(json.dumps(report.to_json(), indent=2) if given.json else report.text())
-    return 0
+        add_tool(tools, word, help_text, options, run_tool, "files")
 
 
 def run_tool(options: Part, tell: Tell = silent, should_stop: Stop = never) -> Report:

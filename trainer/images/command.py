@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
-from trainer.flags import add_flags, read_flags
 from trainer.images.options import Background, Crop, Output, Resize
-from trainer.terminal import Stop, Tell, Wish, bar, never, silent
+from trainer.terminal import Stop, Tell, never, silent
+from trainer.toolwords import add_tool
 
 if TYPE_CHECKING:
     from trainer.images.batch import Report, Tool
@@ -25,20 +23,8 @@ def add(words: Any) -> Any:
     images = words.add_parser("images", help="make the pictures of a data set ready")
     tools = images.add_subparsers(required=True, metavar="TOOL")
     for word, (options, help_text) in TOOLS.items():
-        tool = tools.add_parser(word, help=help_text)
-        add_flags(tool, {word: options})
-        tool.add_argument("--json", action="store_true", help="print the report as JSON")
-        tool.set_defaults(do=run_images, tool=word)
+        add_tool(tools, word, help_text, options, run_tool, "pictures")
     return tools
-
-
-def run_images(given: argparse.Namespace) -> int:
-    """Runs one tool; Ctrl-C stops after the pictures in hand, and the same command goes on."""
-    options = read_flags(given, TOOLS[given.tool][0])
-    with Wish().heard() as wish, bar("pictures") as tell:
-        report = run_tool(options, tell, wish.asked)
-    print(json.dumps(report.to_json(), indent=2) if given.json else report.text())
-    return 0
 
 
 def run_tool(options: Output, tell: Tell = silent, should_stop: Stop = never) -> Report:

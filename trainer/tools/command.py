@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from importlib import import_module
 from typing import Any
 
 from trainer.config.parts import Part
-from trainer.errors import InputError
-from trainer.flags import DEST, add_flags, read_flags
-from trainer.terminal import Stop, Tell, Wish, bar, never, silent
+from trainer.terminal import Stop, Stopped, Tell, never, silent
 from trainer.tools.options import (
     Average,
     Convert,
@@ -22,7 +18,8 @@ from trainer.tools.options import (
     Resize,
     Verify,
 )
-from trainer.tools.report import Report, Stopped
+from trainer.tools.report import Report
+from trainer.toolwords import add_tool
 
 LORA: dict[str, tuple[type[Part], str, str]] = {
     "extract": (Extract, "extract", "extract a LoRA or LoCon from two checkpoints"),
@@ -38,7 +35,7 @@ LORA: dict[str, tuple[type[Part], str, str]] = {
 MODEL: dict[str, tuple[type[Part], str, str]] = {
     "convert": (ConvertModel, "convert_model", "write a base model as a single file or as a diffusers folder"),
 }
-FIRST = ("model", "models")
+BARE = {"model": "FILE", "models": "FILE"}
 """Options that may be given without a flag."""
 
 
@@ -50,34 +47,7 @@ def add(words: Any) -> None:
     ):
         group = words.add_parser(word, help=about).add_subparsers(required=True, metavar="TOOL")
         for name, (options, _, help_text) in tools.items():
-            tool = group.add_parser(name, help=help_text, description=options.__doc__)
-            _add_first(tool, options)
-            add_flags(tool, {name: options})
-            tool.add_argument("--json", action="store_true", help="print the report as JSON")
-            tool.set_defaults(do=run_command, part=options)
-
-
-def _add_first(tool: argparse.ArgumentParser, options: type[Part]) -> None:
-    """FILE for `--model`, FILES for `--models`."""
-    first = next((name for name in FIRST if name in options.model_fields), None)
-    if first:
-        count = "*" if first == "models" else "?"
-        about = options.model_fields[first].description
-        tool.add_argument("files", nargs=count, metavar="FILE", default=None, help=f"{about} The same as --{first}.")
-        tool.set_defaults(first=first)
-
-
-def run_command(given: argparse.Namespace) -> int:
-    """Runs one tool; Ctrl-C stops it, and then nothing is written."""
-    if getattr(given, "files", None):
-        if hasattr(given, DEST + given.first):
-            raise InputError(f"{given.first}: it is given twice, as FILE and as --{given.first}; give it once")
-        setattr(given, DEST + given.first, given.files)
-    options = read_flags(given, given.part)
-    with Wish().heard() as wish, bar("tensors") as tell:
-        report = run_tool(options, tell, wish.asked)
-    print(json.dumps(report.to_json(), indent=2) if given.json else report.text())
-    return 0
+            add_tool(group, name, help_text, options, run_tool, "tensors", BARE)
 
 
 def run_tool(options: Part, tell: Tell = silent, should_stop: Stop = never) -> Report:

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.terminal import Stop, Tell, never, silent
-
-
-class Stopped(Exception):
-    """Someone asked to stop, and nothing was written."""
+from trainer.terminal import Stop, Stopped, Tell, never, silent
 
 
 @dataclass
