@@ -16,6 +16,7 @@ from trainer.__main__ import main
 from trainer.downloads import KNOWN, Downloads, Known, Remote, Stopped, fetch, get_models, known
 from trainer.errors import InputError
 from trainer.images.matting import KINDS, open_matter
+from trainer.verdict.models import PUBLISHED
 
 CONTENT = bytes(range(256)) * 12_000  # three pieces
 
@@ -168,7 +169,8 @@ def test_every_known_file_has_what_it_needs(one: Known, models: Path) -> None:
     assert one.remote.url.startswith("https://") and one.remote.size > 100_000 and known(one.name) is one
     one.file.parent.mkdir()
     one.file.write_bytes(b"a model of another kind")
-    kinds = {"faces": "yunet", "background": "|".join(word for kind in KINDS.values() for word in kind.words)}
+    kinds = {"faces": "yunet|sface", "background": "|".join(word for kind in KINDS.values() for word in kind.words)}
+    kinds["vision"] = "|".join(f"{name}.safetensors" for name in PUBLISHED)
     place = one.file.parent.name
     assert any(word in one.file.name for word in kinds[place].split("|")), "no tool would find it"
     if place == "background":

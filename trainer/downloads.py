@@ -18,16 +18,13 @@ from trainer import places
 from trainer.config.parts import Part
 from trainer.durable import failed, make_folder, megabytes, need_space, sync_folder
 from trainer.errors import InputError
-from trainer.terminal import Stop, Tell, bar, never, silent
+from trainer.terminal import Stop, Stopped, Tell, bar, never, silent
 from trainer.tree import did_you_mean
 
 PIECE = 2**20
-ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/"
+ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models/"
+HUB = "https://huggingface.co/"
 REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
-
-
-class Stopped(Exception):
-    """Someone asked to stop in the middle of a download; what is here is gone on with next time."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +68,63 @@ def _known(name: str, what: str, place: str, licence: str, url: str, size: int, 
     return Known(name, what, place, licence, Remote(url, size, f"sha256:{digest}"))
 
 
-# Sizes and checksums are those of the published files: YuNet's of the pointer in its repository, the others' of rembg's
-# release, whose own md5 sums agree. A file whose checksum nobody publishes is not offered.
+# Sizes and checksums are those of the published files: of OpenCV's models those in the pointers of its repository, of
+# those on the hub what it says of a revision that does not change, the others' of rembg's release, whose own md5 sums
+# agree. A file whose checksum nobody publishes is not offered.
 KNOWN = (
     _known(
         "yunet",
         "finds faces",
         "faces/face_detection_yunet_2023mar.onnx",
         "MIT",
-        f"{ZOO}face_detection_yunet_2023mar.onnx",
+        f"{ZOO}face_detection_yunet/face_detection_yunet_2023mar.onnx",
         232_589,
         "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    ),
+    _known(
+        "sface",
+        "tells faces apart, for likeness in a comparison",
+        "faces/face_recognition_sface_2021dec.onnx",
+        "Apache-2.0",
+        f"{ZOO}face_recognition_sface/face_recognition_sface_2021dec.onnx",
+        38_696_353,
+        "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+    ),
+    _known(
+        "dinov2-small",
+        "sees likeness, for a comparison",
+        "vision/dinov2-small.safetensors",
+        "Apache-2.0",
+        f"{HUB}facebook/dinov2-small/resolve/ed25f3a31f01632728cabb09d1542f84ab7b0056/model.safetensors",
+        88_249_960,
+        "ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1",
+    ),
+    _known(
+        "dinov2-base",
+        "sees likeness, for a comparison; better, and slower on a CPU",
+        "vision/dinov2-base.safetensors",
+        "Apache-2.0",
+        f"{HUB}facebook/dinov2-base/resolve/f9e44c814b77203eaa57a6bdbbd535f21ede1415/model.safetensors",
+        346_345_912,
+        "d73036b56966966d07975d696bde331762f37297e2f095de8cea0040c3aa0841",
+    ),
+    _known(
+        "clip-vit-base-patch32",
+        "sees how well a prompt is obeyed, for a comparison",
+        "vision/clip-vit-base-patch32.safetensors",
+        "MIT",
+        f"{HUB}openai/clip-vit-base-patch32/resolve/eaee4c876b93e66f7fac584b529025a96d71ad66/model.safetensors",
+        605_157_884,
+        "99d28a652e6ec46629ab7047a0ac82c69b1fe11e0ce672c43af65d3a9a3fc05d",
+    ),
+    _known(
+        "clip-vit-large-patch14",
+        "sees how well a prompt is obeyed, for a comparison; better, and slow on a CPU",
+        "vision/clip-vit-large-patch14.safetensors",
+        "MIT",
+        f"{HUB}openai/clip-vit-large-patch14/resolve/32bd64288804d66eefd0ccbe215aa642df71cc41/model.safetensors",
+        1_710_540_580,
+        "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
     ),
     _known(
         "birefnet",
@@ -183,7 +226,7 @@ def fetch(
 
     tell: called with (bytes here, bytes in all); again: fetch it though it is here.
     Raises InputError, which ends with the remedy, when the connection fails, or when the size or the checksum is not
-    what was published; Stopped when asked to.
+    what was published; Stopped when asked to, and what is here is gone on with next time.
     """
     import httpx
 

@@ -1,0 +1,3 @@
+"""Which checkpoint is best, at which strength, and why."""
+
+from __future__ import annotations
