@@ -1,0 +1,83 @@
+"""What was measured of each candidate, and the one number that candidates are ordered by. Works without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Kind = Literal["file", "average", "ema"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something that is seen in pictures. weight: its share in the total; good: whether more of it is better."""
+
+    title: str
+    about: str
+    weight: float
+    good: bool = True
+
+
+MEASURES: Mapping[str, Measure] = {
+    "likeness": Measure("Likeness", "0: as the base model draws; 1: as like the data set as its pictures are", 1.0),
+    "obedience": Measure("Obeys the prompt", "1: as well as the base model does without the trigger", 0.7),
+    "spill": Measure("Spill", "how much of the likeness shows without the trigger", 0.3, good=False),
+    "copying": Measure("Copying", "1: a training picture over again", 0.1, good=False),
+    "variety": Measure("Variety", "1: seeds differ as much as the base model's", 0.1),
+    "burn": Measure("Burn", "colour, contrast and edges beyond the base's and the data set's", 0.3, good=False),
+}
+"""Those that the total is made of, each from pictures: 0 to 1, though they may run a little over."""
+LOSSES = ("train_loss", "held_out_loss", "gap")
+"""One number for a file, for a person to see; the total does not know them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate: a LoRA file at a strength.
+
+    values: for each measure one number for each picture (or prompt) it is seen on, the same ones in the same order in
+    every row, so that rows can be compared picture by picture; empty where it was not measured.
+    """
+
+    file: str
+    label: str
+    strength: float
+    epoch: int | None = None
+    step: int | None = None
+    kind: Kind = "file"
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    losses: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """The mean of each measure; None where it was not measured."""
+        means = {name: float(np.mean(self.values[name])) if self.values.get(name) else None for name in MEASURES}
+        return {**means, **{name: self.losses.get(name) for name in LOSSES}}
+
+    @property
+    def total(self) -> float:
+        """What candidates are ordered by, 0 to 1."""
+        return total({name: score for name, score in self.scores.items() if score is not None and name in MEASURES})
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it for the page."""
+        told = {"file": self.file, "label": self.label, "strength": self.strength, "epoch": self.epoch}
+        return {**told, "step": self.step, "kind": self.kind, "values": {k: list(v) for k, v in self.values.items()},
+                "scores": self.scores, "total": self.total}  # fmt: skip
+
+
+def total(scores: Mapping[str, Any]) -> Any:
+    """The weighted mean of the measures that are there, each between 0 and 1 with 1 the best.
+
+    Takes numbers, or arrays of one shape (as of many resamples at once), and gives the same.
+    """
+    parts = {name: MEASURES[name] for name in scores}
+    weight = sum(part.weight for part in parts.values())
+    goods = [
+        part.weight * (np.clip(scores[name], 0, 1) if part.good else 1 - np.clip(scores[name], 0, 1))
+        for name, part in parts.items()
+    ]
+    return sum(goods) / weight if weight else 0.0
