@@ -40,7 +40,22 @@ from trainer.launcher.venv import Venv
 ROOT = Path(__file__).resolve().parent
 VENV = Venv(ROOT)
 OLDEST_PYTHON = (3, 11)
-WORDS = ("train", "config", "caption", "images", "folders", "models", "undo", "sample", "grid", "lora", "model", "job")
+WORDS = (
+    "train",
+    "config",
+    "caption",
+    "images",
+    "folders",
+    "models",
+    "undo",
+    "sample",
+    "grid",
+    "compare",
+    "use",
+    "lora",
+    "model",
+    "job",
+)
 CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyrefly", "check"])
 # -P: a torch.py or trainer/ that lies in the current folder (among downloaded pictures, say) is not imported.
 MODULE = [str(VENV.python), "-P", "-m"]

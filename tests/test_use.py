@@ -18,7 +18,7 @@ from trainer.durable import DiskError
 from trainer.errors import InputError
 from trainer.tools.report import Report
 from trainer.tree import validate
-from trainer.verdict import use_command
+from trainer.verdict import command
 from trainer.verdict.programs import import_folder, lora_folder
 from trainer.verdict.use import run
 from trainer.verdict.use_options import Use
@@ -308,7 +308,7 @@ def test_what_is_no_lora_is_refused_before_anything_is_written(tmp_path: Path, l
 
 def test_the_command_line(lora: Path, a1111: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
-    use_command.add(parser.add_subparsers())
+    command.add(parser.add_subparsers())
     given = parser.parse_args(["use", str(lora), "--strength", "0.8", "--a1111", str(a1111), "--json"])
     assert given.do(given) == 0
     assert json.loads(capsys.readouterr().out)["prompt"] == "<lora:zk9:0.8>"

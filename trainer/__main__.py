@@ -17,6 +17,7 @@ from trainer.folders import command as folders
 from trainer.images import command as images
 from trainer.terminal import quiet
 from trainer.tools import command as tools
+from trainer.verdict import command as verdict
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     undo.add(words)
     compare.add(words)
     tools.add(words)
+    verdict.add(words)
     return top
 
 

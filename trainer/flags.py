@@ -83,6 +83,6 @@ def _help(name: str, field: FieldInfo) -> str:
     shown = "" if field.is_required() or isinstance(field.default, bool) else field.default
     if isinstance(shown, tuple):
         sizes = [shown] if all(isinstance(side, int) for side in shown) else shown
-        shown = " ".join("x".join(map(str, size)) if isinstance(size, tuple) else size for size in sizes)
+        shown = " ".join("x".join(map(str, size)) if isinstance(size, tuple) else str(size) for size in sizes)
     text = f"{label(name.split('.')[-1], field)}. {' '.join((field.description or '').split())}"
     return text if shown in ("", None) else f"{text} (default: {shown})"

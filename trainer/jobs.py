@@ -25,6 +25,8 @@ from trainer.runfolder import RunFolder
 from trainer.terminal import Stop, Tell, Wish, copied_to
 from trainer.tools import options as lora
 from trainer.tree import validate
+from trainer.verdict.options import Compare
+from trainer.verdict.use_options import Use
 
 EVERY = 0.5  # seconds between two events of progress
 WINDOW = 20.0  # seconds over which the rate is measured
@@ -91,10 +93,12 @@ JOBS: Mapping[str, Job] = {
     "lora.metadata": Job("LoRA metadata", lora.Metadata, LORAS),
     "lora.average": Job("Average LoRAs", lora.Average, LORAS),
     "lora.dylora": Job("Extract DyLoRA", lora.DyLora, LORAS),
+    "lora.use": Job("Use this one", Use, "trainer.verdict.use:run"),
     "model.convert": Job("Convert model", lora.ConvertModel, LORAS),
     "compare.sample": Job("Generate", Generate, DRAWING, gpu=True, events=True),
     "compare.grid": Job("X/Y/Z grid", Grid, DRAWING, gpu=True, events=True),
     # It holds a GPU but never waits for one, nor keeps one from others: it makes way by itself.
+    "compare.verdict": Job("Find the best file", Compare, "trainer.verdict.command:compare", gpu=True, events=True),
     "compare.studio": Job("Resident painter", Studio, "trainer.compare.studio:run", events=True),
     "models.get": Job("Fetching models", Downloads, "trainer.downloads:get_models"),
 }

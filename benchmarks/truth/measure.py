@@ -1,0 +1,70 @@
+"""The true score of a LoRA at a strength: pictures of other seeds and prompts, judged by the pixel rules of world.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trainer.compare.painter import Painter
+from trainer.compare.shot import Base, Worn
+from trainer.families.base import Family
+from trainer.pocket.sampler import paint
+
+from .world import Character, character_shown, place_shown, plain_prompts, plain_shown, trigger_prompts
+
+ROUGHLY, CLOSELY = (70, 28), (140, 42)
+"""Pictures with the trigger, as many of each place, and pictures without it."""
+STEPS, GUIDANCE = 8, 4.0
+
+
+@contextmanager
+def merged(painter: Painter, base: Base, file: Path, strength: float) -> Iterator[Family]:
+    """The base model with a LoRA in its weights, which draws faster than with one beside them."""
+    family, wardrobe, _ = painter.load(base)
+    wardrobe.wear([Worn(file, strength, strength)])
+    layers = list(wardrobe.layers.values())
+    before = [layer.frozen[0].weight.data for layer in layers]
+    for layer in layers:
+        down, up = layer.weights
+        weight = layer.frozen[0].weight
+        weight.data = weight.data + (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
+    wardrobe.undress()
+    try:
+        yield family
+    finally:
+        for layer, weight in zip(layers, before, strict=True):
+            layer.frozen[0].weight.data = weight
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of a candidate, each 0 to 1."""
+
+    shown: float
+    """The character, in the place that was asked for, where the trigger was."""
+    plain: float
+    """What was asked without the trigger."""
+
+    @property
+    def score(self) -> float:
+        """That a picture asked with the trigger comes out, and one asked without it does too."""
+        return self.shown * self.plain
+
+
+def true_score(family: Family, character: Character, counts: tuple[int, int]) -> Truth:
+    """What a model with a LoRA in its weights draws, by the pixel rules. counts: pictures with the trigger, without."""
+    asked, plain = trigger_prompts(character, counts[0]), plain_prompts(character, counts[1])
+    prompts = [prompt for prompt, *_ in (*asked, *plain)]
+    with torch.no_grad():
+        pictures = paint(family.unet, family.vae, family.text_encoders[0], prompts, STEPS, GUIDANCE)
+    look = character.look
+    shown = [
+        character_shown(picture, look) * place_shown(picture, place, look)
+        for picture, (_, place) in zip(pictures, asked, strict=False)
+    ]
+    others = [plain_shown(picture, c, s) for picture, (_, c, s) in zip(pictures[len(asked) :], plain, strict=True)]
+    return Truth(sum(shown) / len(shown), sum(others) / len(others))

@@ -1,0 +1,100 @@
+"""The base model's own eyes: what it makes of a picture tells likeness and obedience without any download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from trainer.families.base import Conditioning, Family
+
+SIDE = 16
+"""Features are averaged down to so many places a side."""
+TIMESTEP = 100
+"""Little noise, so that colours and small parts are still there."""
+TIMESTEPS = (200, 400, 600, 800)
+"""Where a prompt is held against a picture."""
+
+
+class BaseEye:
+    """A model's U-Net, looking at pictures of one size.
+
+    Its activations on a picture with a little noise are features that tell the parts of subjects apart (DIFT: Tang et
+    al. 2023, arXiv 2306.03881); and a prompt that fits a picture lets it predict the noise better than one that does
+    not (diffusion classifiers: Li et al. 2023, arXiv 2303.16203). The same noise for every picture. Nothing may be
+    worn meanwhile.
+    """
+
+    def __init__(
+        self, family: Family, size: tuple[int, int], batch: int = 4, tick: Callable[[], None] = lambda: None
+    ) -> None:
+        self.family, self.size, self.batch, self.tick = family, size, batch, tick
+        self._read: dict[str, Conditioning] = {}
+
+    def parts(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """What is seen at each place: [pictures, places, channels] float32 on the CPU."""
+        return torch.cat([self._parts(latents) for latents in self._latents(pictures)])
+
+    def errors(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Tensor:
+        """How badly each text explains each picture: the mean squared error of the noise that it lets predict.
+
+        [pictures, texts] float32 on the CPU; the empty text tells how strange a picture is.
+        """
+        return torch.cat([self._errors(latents, texts) for latents in self._latents(pictures)])
+
+    @torch.no_grad()
+    def _latents(self, pictures: Sequence[Image.Image]) -> Iterator[Tensor]:
+        """A batch at a time, [batch, 4, h, w]."""
+        for start in range(0, len(pictures), self.batch):
+            self.tick()
+            fitted = [
+                ImageOps.fit(picture.convert("RGB"), self.size, Image.Resampling.LANCZOS)
+                for picture in pictures[start : start + self.batch]
+            ]
+            pixels = torch.from_numpy(np.stack([np.asarray(picture, np.float32) for picture in fitted]))
+            scaled = pixels.permute(0, 3, 1, 2) / 127.5 - 1
+            home = self.family.unet.device
+            yield torch.cat([self.family.encode_images(picture[None].to(home)).float() for picture in scaled])
+
+    @torch.no_grad()
+    def _parts(self, latents: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+
+        def keep(module: Any, given: Any, answer: Tensor) -> None:
+            seen.append(answer)
+
+        hook = self.family.unet.up_blocks[-1].register_forward_hook(keep)
+        try:
+            self._predict(latents, TIMESTEP, "")
+        finally:
+            hook.remove()
+        features = seen[0].float()
+        smaller = [min(SIDE, side) for side in features.shape[-2:]]
+        return F.adaptive_avg_pool2d(features, smaller).flatten(2).transpose(1, 2).cpu()
+
+    @torch.no_grad()
+    def _errors(self, latents: Tensor, texts: Sequence[str]) -> Tensor:
+        found = torch.zeros(len(latents), len(texts))
+        for timestep in TIMESTEPS:
+            for place, text in enumerate(texts):
+                found[:, place] += self._predict(latents, timestep, text).cpu()
+        return found / len(TIMESTEPS)
+
+    def _predict(self, latents: Tensor, timestep: int, text: str) -> Tensor:
+        """The mean squared error of each picture at a timestep, [batch]; the same noise for all."""
+        self.tick()
+        if text not in self._read:
+            self._read[text] = self.family.encode_text([text])
+        count = len(latents)
+        generator = torch.Generator().manual_seed(timestep)
+        noise = torch.randn((1, *latents.shape[1:]), generator=generator).to(latents).expand_as(latents)
+        timesteps = torch.full((count,), timestep, device=latents.device)
+        noisy = self.family.noisy(latents, noise, timesteps)
+        cond = {name: value.expand(count, *value.shape[1:]) for name, value in self._read[text].items()}
+        answer = self.family.predict(noisy, timesteps, cond).float()
+        return (answer - self.family.target(latents, noise, timesteps)).square().mean((1, 2, 3))

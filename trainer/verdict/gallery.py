@@ -1,0 +1,70 @@
+"""The pictures of a comparison: asked for once, kept by all that decides their pixels, so a killed one goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from trainer.compare.grid import is_whole
+from trainer.compare.info import info_of, png_of
+from trainer.compare.options import Look
+from trainer.compare.painter import Painter
+from trainer.compare.shot import Shot, Stage, Worn
+from trainer.durable import write_aside
+from trainer.verdict.options import Compare
+from trainer.verdict.questions import Question
+
+
+class Gallery:
+    """Draws the questions with a LoRA, or with the base model alone."""
+
+    def __init__(self, options: Compare, base: str, asked: Sequence[Question], painter: Painter, pool: Path) -> None:
+        look = Look(
+            base=base, negative=options.negative, sampler=options.sampler, steps=options.steps, cfg=options.cfg,
+            size=options.size, device=options.device, precision=options.precision,
+        )  # fmt: skip
+        self.stage, self.painter, self.pool, self.batch = Stage(look), painter, pool, options.batch
+        self.base = self.stage.base(base)
+        self.asked = seeded(asked, options.seed, options.seeds)
+
+    def shots(self, worn: Sequence[Worn]) -> list[Shot]:
+        """What is drawn of a candidate; without a LoRA the prompts are bare."""
+        chosen = self.stage.chosen()
+        made = [
+            self.stage.shot(chosen._replace(prompt=question.prompt if worn else question.bare, seed=seed))
+            for question, seed in self.asked
+        ]
+        return [replace(shot, loras=tuple(worn)) for shot in made]
+
+    def draw(self, worn: Sequence[Worn], tick: Callable[[], None], told: Callable[[int], None]) -> list[Path]:
+        """The files of the pictures of a candidate, those that are missing drawn. told: of how many are there."""
+        shots = self.shots(worn)
+        files = [self.pool / f"{shot.key(self.painter.precision)}.png" for shot in shots]
+        missing = [place for place, file in enumerate(files) if not is_whole(file)]
+        told(len(files) - len(missing))
+        for start in range(0, len(missing), self.batch):
+            places = missing[start : start + self.batch]
+            drawn = self.painter.paint_many([shots[place] for place in places], tick)
+            for place, picture in zip(places, drawn, strict=True):
+                write_aside(files[place], png_of(picture, info_of(shots[place])))
+            told(len(files) - len(missing) + start + len(places))
+        return files
+
+
+def open_all(files: Sequence[Path]) -> list[Image.Image]:
+    """Pictures as RGB."""
+    return [Image.open(file).convert("RGB") for file in files]
+
+
+def seeded(asked: Sequence[Question], first: int, count: int) -> list[tuple[Question, int]]:
+    """Each question with `count` seeds from the first on; one that is asked again goes on where it left off."""
+    used: Counter[Question] = Counter()
+    pairs = []
+    for question in asked:
+        pairs += [(question, first + used[question] + number) for number in range(count)]
+        used[question] += count
+    return pairs
