@@ -122,7 +122,7 @@ def test_noise_makes_a_tie_that_the_mean_decides() -> None:
 
 def test_of_many_that_tie_the_reason_is_told_as_it_is() -> None:
     """The pick is neither the earliest of all nor the best by a hair."""
-    rows = [row(1, 1.4, noise=0.3, likeness=0.55), row(2, 0.8, noise=0.3, likeness=0.69), row(3, 0.8, likeness=0.7)]
+    rows = [row(1, 1.4, noise=0.3, likeness=0.64), row(2, 0.8, noise=0.3, likeness=0.697), row(3, 0.8, likeness=0.7)]
     verdict = judge(rows, FACTS)
     assert verdict.pick is rows[1]
     assert said(verdict) == (
@@ -248,7 +248,7 @@ def test_one_file_that_is_not_good() -> None:
 
 
 def test_one_without_fault_is_preferred_unless_it_is_far_behind() -> None:
-    near = [row(1, likeness=0.5), row(2, likeness=0.75, spill=0.45)]
+    near = [row(1, likeness=0.66), row(2, likeness=0.75, spill=0.45)]
     assert near[0].total > 0.9 * near[1].total
     assert judge(near, FACTS).pick is near[0]
     far = [row(1, likeness=0.42, obedience=0.61), row(2, likeness=0.95, obedience=0.95, spill=0.45)]

@@ -1,4 +1,4 @@
-"""The true score of a LoRA at a strength: pictures of other seeds and prompts, judged by the pixel rules of world.py."""
+"""The true score of a LoRA at a strength: pictures of other seeds, judged by the pixel rules of world.py."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trainer.pocket.sampler import paint
 
 from .world import Character, character_shown, place_shown, plain_prompts, plain_shown, trigger_prompts
 
-ROUGHLY, CLOSELY = (70, 28), (140, 42)
-"""Pictures with the trigger, as many of each place, and pictures without it."""
+TRIGGER, PLAIN = 84, 28
+"""Pictures with the trigger, twelve of each place, and pictures without it."""
 STEPS, GUIDANCE = 8, 4.0
 
 
@@ -55,9 +55,9 @@ class Truth:
         return self.shown * self.plain
 
 
-def true_score(family: Family, character: Character, counts: tuple[int, int]) -> Truth:
-    """What a model with a LoRA in its weights draws, by the pixel rules. counts: pictures with the trigger, without."""
-    asked, plain = trigger_prompts(character, counts[0]), plain_prompts(character, counts[1])
+def true_score(family: Family, character: Character) -> Truth:
+    """What a model with a LoRA in its weights draws, by the pixel rules."""
+    asked, plain = trigger_prompts(character, TRIGGER), plain_prompts(character, PLAIN)
     prompts = [prompt for prompt, *_ in (*asked, *plain)]
     with torch.no_grad():
         pictures = paint(family.unet, family.vae, family.text_encoders[0], prompts, STEPS, GUIDANCE)

@@ -114,6 +114,8 @@ class Studio(Part):
 
     folder: Folder
     """Requests are written into `requests` here; answers come into `answers`."""
+    runs: Annotated[Text, Field(title="Folder of runs"), IsPath()] = None
+    """Runs that want the GPU are looked for here; empty takes `runs` in the data folder."""
     idle_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 30.0
     """It ends, and gives the memory back, when nothing was asked for so long."""
 

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from PIL import Image
@@ -45,10 +46,24 @@ class Painter:
         self.wanted = look.device, look.precision
         self._base: tuple[Base, str, str | None] | None = None
         self._held: tuple[Family, Wardrobe, Words] | None = None
+        self._lent: tuple[Family, Wardrobe, Words] | None = None
         self._detectors: dict[Path, Detector] = {}
+
+    @classmethod
+    def holding(cls, family: Family, say: Callable[[str], None] = print) -> Self:
+        """A painter of a model that is loaded already, with what it wears now; it draws every shot, whatever its base.
+
+        What it reads is kept as it was first read: make another when the model reads otherwise.
+        """
+        painter = cls(Look(device=family.unet.device.type), say)
+        painter.precision = next(name for name, dtype in PRECISIONS.items() if dtype == family.unet.dtype)
+        painter._lent = family, Wardrobe(family), Words(family)
+        return painter
 
     def load(self, base: Base) -> tuple[Family, Wardrobe, Words]:
         """The model, what it wears and how it reads; another one is let go of first, so that two are never held."""
+        if self._lent:
+            return self._lent
         vae_digest = digest_of(base.vae) if base.vae else None
         wanted = base, digest_of(base.path), vae_digest  # a file may have changed meanwhile
         if self._held is None or wanted != self._base:
@@ -100,7 +115,8 @@ class Painter:
                 " smaller, or take the hires pass away"
             ) from error
         finally:
-            family.vae.to(dtype=precision)  # one that overflowed goes on in fp32, and the next picture must not know
+            if family.vae.dtype != precision:  # one that overflowed goes on in fp32, and the next picture must not know
+                family.vae.to(dtype=precision)
 
     @torch.no_grad()
     def _paint(self, shots: Sequence[Shot], tick: Tick) -> list[Image.Image]:

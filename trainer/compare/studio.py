@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,10 @@ LOOK = 0.2  # seconds between two looks for a request
 LOOK_AT_RUNS = 2.0  # seconds between two looks for what comes first, which reads a file for each run
 
 
-def comes_first() -> str | None:
-    """The name of a run on this machine that has the GPU before us: a training, or a tool that wants one."""
+def comes_first(folder: Path) -> str | None:
+    """The name of a run in a folder that has the GPU before us: a training, or a tool that wants one."""
     try:
-        runs = [RunFolder(path) for path in places.runs().iterdir() if (path / "pid.json").exists()]
+        runs = [RunFolder(path) for path in folder.iterdir() if (path / "pid.json").exists()]
     except OSError:
         return None
     return next((run.path.name for run in runs if _wants_gpu(run.job) and run.alive()), None)
@@ -51,14 +52,15 @@ def run(
     tell: Tell = silent,
     should_stop: Stop = never,
     event: Event = quiet,
-    busy: Callable[[], str | None] = comes_first,
+    busy: Callable[[], str | None] | None = None,
 ) -> Report:
     """Answers requests until it is asked to stop, or nothing was asked for long enough.
 
     event: told `picture` and `cell` with the name of their request, `answer` for each, and `waiting` for a run
-    that comes first.
+    that comes first. busy: names it; as it is, `comes_first` does.
     """
-    desk = Desk(Path(options.folder).expanduser(), tell, should_stop, event, busy)
+    runs = Path(options.runs).expanduser() if options.runs else places.runs()
+    desk = Desk(Path(options.folder).expanduser(), tell, should_stop, event, busy or partial(comes_first, runs))
     last = time.monotonic()
     while not should_stop() and time.monotonic() - last < options.idle_minutes * 60:
         if desk.makes_way():

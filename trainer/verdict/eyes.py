@@ -74,8 +74,8 @@ class BaseEye:
         finally:
             hook.remove()
         features = seen[0].float()
-        smaller = [min(SIDE, side) for side in features.shape[-2:]]
-        return F.adaptive_avg_pool2d(features, smaller).flatten(2).transpose(1, 2).cpu()
+        height, width = (min(SIDE, side) for side in features.shape[-2:])
+        return F.adaptive_avg_pool2d(features, (height, width)).flatten(2).transpose(1, 2).cpu()
 
     @torch.no_grad()
     def _errors(self, latents: Tensor, texts: Sequence[str]) -> Tensor:

@@ -9,26 +9,32 @@ from pathlib import Path
 
 from PIL import Image
 
+from trainer.compare.generate import SEEDS
 from trainer.compare.grid import is_whole
 from trainer.compare.info import info_of, png_of
 from trainer.compare.options import Look
 from trainer.compare.painter import Painter
 from trainer.compare.shot import Shot, Stage, Worn
+from trainer.data.pictures import open_picture
 from trainer.durable import write_aside
 from trainer.verdict.options import Compare
 from trainer.verdict.questions import Question
+from trainer.verdict.setting import Setting
 
 
 class Gallery:
     """Draws the questions with a LoRA, or with the base model alone."""
 
-    def __init__(self, options: Compare, base: str, asked: Sequence[Question], painter: Painter, pool: Path) -> None:
+    def __init__(
+        self, options: Compare, setting: Setting, asked: Sequence[Question], painter: Painter, pool: Path
+    ) -> None:
         look = Look(
-            base=base, negative=options.negative, sampler=options.sampler, steps=options.steps, cfg=options.cfg,
-            size=options.size, device=options.device, precision=options.precision,
+            base=setting.base, vae=setting.vae, clip_skip=setting.clip_skip, negative=options.negative,
+            sampler=options.sampler, steps=options.steps, cfg=options.cfg, size=options.size, device=options.device,
+            precision=options.precision,
         )  # fmt: skip
         self.stage, self.painter, self.pool, self.batch = Stage(look), painter, pool, options.batch
-        self.base = self.stage.base(base)
+        self.base = self.stage.base(setting.base)
         self.asked = seeded(asked, options.seed, options.seeds)
 
     def shots(self, worn: Sequence[Worn]) -> list[Shot]:
@@ -55,16 +61,16 @@ class Gallery:
         return files
 
 
-def open_all(files: Sequence[Path]) -> list[Image.Image]:
-    """Pictures as RGB."""
-    return [Image.open(file).convert("RGB") for file in files]
+def open_all(files: Sequence[Path], background: str = "#ffffff") -> list[Image.Image]:
+    """Pictures as they are trained on: RGB, upright, with a background behind what is transparent."""
+    return [open_picture(file, background).image for file in files]
 
 
 def seeded(asked: Sequence[Question], first: int, count: int) -> list[tuple[Question, int]]:
     """Each question with `count` seeds from the first on; one that is asked again goes on where it left off."""
     used: Counter[Question] = Counter()
-    pairs = []
+    pairs: list[tuple[Question, int]] = []
     for question in asked:
-        pairs += [(question, first + used[question] + number) for number in range(count)]
+        pairs += [(question, (first + used[question] + number) % SEEDS) for number in range(count)]
         used[question] += count
     return pairs

@@ -69,10 +69,13 @@ def copying(whole: Whole, parts: Tensor, data: Tensor) -> Tensor:
     return ((whole.near(parts, data).amax(1) - usual) / (1 - usual).clamp(min=1e-6)).clamp(0, 1)
 
 
-def change(whole: Whole, parts: Tensor, base: Tensor, prompts: Sequence[str]) -> Tensor:
-    """How far pictures are from the base's own of the same prompt and seed: 1 is as far as another seed's."""
+def spill(whole: Whole, parts: Tensor, base: Tensor, prompts: Sequence[str]) -> Tensor:
+    """How far pictures are from the base's own of the same prompt and seed, in distances between its seeds.
+
+    Half of one is let pass: any training changes small things everywhere. 0.5 is as far as another seed's picture.
+    """
     far = 1 - whole.near(parts, base).diagonal()
-    return far / _seeds_apart(whole, base, prompts).mean().clamp(min=1e-6)
+    return (far / _seeds_apart(whole, base, prompts).mean().clamp(min=1e-6) - 0.5).clamp(min=0)
 
 
 def variety(whole: Whole, parts: Tensor, base: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -124,7 +127,7 @@ def burn(pictures: Sequence[tuple[float, ...]], usual: Sequence[tuple[float, ...
 
 
 def strangeness(errors: Tensor, known: float) -> Tensor:
-    """How strange pictures are to the base model: 0 up to the strangest of its own and the data set's, 1 at three times.
+    """How strange pictures are to the base model: 0 to the strangest of its own and the data set's, 1 at thrice that.
 
     errors: what it mispredicts of each without a prompt; ruined pictures are noise to it.
     """

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from trainer.compare.options import Prompt, Seed, Steps, Strength
 from trainer.compare.samplers import SamplerName, name_of
 from trainer.config.parts import Folder, IsPath, Part, Size, Text
+from trainer.verdict.models import Eyes
 
 
 class Compare(Part):
@@ -29,7 +30,7 @@ class Compare(Part):
     average: Annotated[bool, Field(title="Average neighbours")] = True
     """Try the average of the best file and those before and after it too; it is often steadier than each."""
     questions: Annotated[int, Field(ge=1, le=50, title="Prompts of each kind")] = 4
-    """Of captions, of what contradicts them, and of prompts without the trigger."""
+    """Of captions, and of what contradicts them; of prompts without the trigger half as many."""
     seeds: Annotated[int, Field(ge=1, le=50, title="Seeds of each prompt")] = 2
     """More pictures make the answer surer, and take longer."""
     prompts: Annotated[tuple[Prompt, ...], Field(title="Own prompts")] = ()
@@ -38,6 +39,8 @@ class Compare(Part):
     """With the trigger, and with what no picture shows: other hair, clothes, places; one a line."""
     plain: Annotated[tuple[Prompt, ...], Field(title="Own prompts without the trigger")] = ()
     """What should stay as the base model draws it; one a line."""
+    eyes: Annotated[Eyes, Field(title="Eyes")] = Eyes()
+    """What looks at the pictures beside the base model itself, where it is at hand."""
     negative: Annotated[Prompt, Field(title="Negative prompt")] = ""
     """What to keep away, in all pictures."""
     sampler: Annotated[SamplerName, BeforeValidator(name_of)] = "DPM++ 2M Karras"

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from trainer.errors import InputError
@@ -29,8 +29,9 @@ class Context(NamedTuple):
 
 PLACES = (
     Context("at night", "night"), Context("in the sea", "sea"), Context("on snow", "snow"),
-    Context("in the desert", "desert"), Context("on grass", "grass"), Context("on a grey background", "grey background"),
-    Context("in a forest", "forest"), Context("on a city street", "city street"),
+    Context("in the desert", "desert"), Context("on grass", "grass"),
+    Context("on a grey background", "grey background"), Context("in a forest", "forest"),
+    Context("on a city street", "city street"),
 )  # fmt: skip
 LOOKS = (
     Context("with long red hair", "red hair"), Context("wearing a blue dress", "blue dress"),
@@ -38,10 +39,14 @@ LOOKS = (
     Context("with long green hair", "green hair"), Context("wearing a black coat", "black coat"),
 )  # fmt: skip
 """For people, whose hair and clothes should follow the prompt."""
-PEOPLE = frozenset(
-    "man woman boy girl person lady guy male female child 1girl 1boy actor actress model face people".split()
-)
-OTHERS = ("a red star", "a blue heart", "a yellow circle", "a green cross")
+PEOPLE = frozenset({
+    "man", "woman", "boy", "girl", "person", "lady", "guy", "male", "female", "child", "1girl", "1boy", "actor",
+    "actress", "model", "face", "people",
+})  # fmt: skip
+OTHERS = (
+    "a red star", "a blue heart", "a yellow circle", "a green cross", "a purple star", "an orange heart", "a house",
+    "a tree",
+)  # fmt: skip
 """What has nothing to do with the data set."""
 MOST = 0.8
 """Share of the captions that a trigger stands in."""
@@ -124,7 +129,7 @@ def _has(caption: str, words: str) -> bool:
 def questions_of(topic: Topic, captions: Sequence[str], count: int) -> list[Question]:
     """`count` questions of each kind, some more than once where there are few captions, to be asked with further seeds.
 
-    Without a trigger nothing can be asked without it, and none is plain.
+    Of plain ones half as many; without a trigger nothing can be asked without it, and none is plain.
     """
     asked = [Question("subject", text, topic.bare(text)) for text in spread(sorted({*captions}), count)]
     looks = LOOKS if topic.kind.lower() in PEOPLE else ()
@@ -133,9 +138,9 @@ def questions_of(topic: Topic, captions: Sequence[str], count: int) -> list[Ques
         prompt = topic.within(context)
         asked.append(Question("contradicting", prompt, topic.bare(prompt), context.phrase))
     if topic.trigger:
-        known = [topic.bare(text) for text in spread(sorted({*captions}), count - count // 2)]
-        places = islice(cycle(PLACES), count // 2)
-        others = [f"{other} {place.phrase}" for other, place in zip(islice(cycle(OTHERS), count // 2), places)]
+        half = max(1, count // 2)
+        known = spread(sorted({topic.bare(text) for text in captions}), half - half // 2)
+        others = [f"{other} {place.phrase}" for other, place in islice(zip(OTHERS, PLACES, strict=False), half // 2)]
         asked += [Question("plain", text, text) for text in [*known, *others] if text]
     return asked
 

@@ -12,14 +12,17 @@ import numpy as np
 from PIL import Image
 
 from trainer import places
+from trainer.checkpoint import PRECISIONS
+from trainer.compare.denoise import Tick
 from trainer.compare.generate import Event, quiet, say, ticking
 from trainer.compare.options import Look
-from trainer.compare.denoise import Tick
-from trainer.compare.painter import Painter
+from trainer.compare.painter import Painter, PaintError
 from trainer.compare.plan import BARE
 from trainer.compare.shot import Worn
 from trainer.durable import make_folder, write_json
+from trainer.errors import InputError
 from trainer.families.base import Family
+from trainer.networks.lora_file import NetworkError
 from trainer.terminal import Stop, Stopped, Tell, never, silent
 from trainer.tools.average import run as write_average
 from trainer.tools.options import Average
@@ -31,8 +34,9 @@ from trainer.verdict.options import Compare
 from trainer.verdict.questions import KINDS, Question, own, questions_of
 from trainer.verdict.scale import BaseWitness, Exhibit, Witness
 from trainer.verdict.scores import Row
-from trainer.verdict.setting import Saved, Setting, setting_of
+from trainer.verdict.setting import AVERAGES, Saved, Setting, setting_of
 from trainer.verdict.verdict import Verdict, judge
+from trainer.verdict.witnesses import call
 
 VERDICT = "verdict.json"
 """In the folder that was compared."""
@@ -55,13 +59,15 @@ def run(
     pool = places.home() / "grids" / "cells"
     make_folder(pool)
     painter = painter or Painter(Look(device=options.device, precision=options.precision), say)
-    gallery = Gallery(options, setting.base, questions(options, setting), painter, pool)
+    gallery = Gallery(options, setting, questions(options, setting), painter, pool)
     work = Comparison(options, setting, gallery, tell, ticking(should_stop), event)
     try:
         work.all()
     except Stopped:
         said = f"Stopped after {len(work.rows)} candidates; start it again, and what is drawn is taken from before."
         return Report(said, [], work.notes, work.told(None), stopped=True)
+    if not work.rows:
+        raise InputError(f"folder: none of the files in {setting.folder} can be compared: {'; '.join(work.notes)}")
     verdict = judge(work.rows, setting.facts)
     told = work.told(verdict)
     file = setting.folder / VERDICT
@@ -98,6 +104,10 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     _witnesses: list[Witness] = field(default_factory=list)
     _done: int = 0
+    _skipped: int = 0
+
+    def __post_init__(self) -> None:
+        self.files = list(self.setting.files)  # those that fit
 
     def all(self) -> None:
         """Every file at the first strength, the best at the others, and their average."""
@@ -105,21 +115,31 @@ class Comparison:
         self.reference = self._draw(None)
         self.event("reference", pictures=[str(file) for file in self.reference])
         self._witnesses = self._call(open_all(self.reference))
-        first, *others = self.options.strengths
+        first, *others = dict.fromkeys(self.options.strengths)
         for saved in self.setting.files:
             self.measure(saved, first)
         best = sorted(self.rows, key=lambda row: -row.total)
         for row in best[: self.options.finalists]:
             for strength in others:
-                self.measure(self.setting.files[self._place(row)], strength)
-        if self._averages:
-            average = self._average(best[0])
-            for strength in self.options.strengths:
+                self.measure(self.files[self._place(row)], strength)
+        if self._averages and (average := self._average(best[0])):
+            for strength in (first, *others):
                 self.measure(average, strength)
 
     def measure(self, saved: Saved, strength: float) -> None:
-        """Draws with a file at a strength, and adds its row."""
-        files = self._draw(Worn(saved.path, strength, strength))
+        """Draws with a file at a strength, and adds its row; one that does not fit or gives NaN is left out."""
+        before = self._done
+        try:
+            files = self._draw(Worn(saved.path, strength, strength))
+        except (PaintError, NetworkError) as error:
+            self._done = before
+            if any(row.file == str(saved.path) for row in self.rows) or saved not in self.files:
+                self._skipped += 1  # it is there at another strength
+            else:
+                self.files.remove(saved)
+            self._note(f"{saved.label} at strength {strength:g} was left out: {error}")
+            self.tell(self._done, self._total)
+            return
         self._undress()
         pictures = open_all(files)
         values = together([witness.values(pictures) for witness in self._witnesses])
@@ -129,16 +149,21 @@ class Comparison:
         self.pictures[row.file, strength] = files
         self.event("score", row=self._shown(row))
 
+    def _note(self, text: str) -> None:
+        """Something that is not as asked."""
+        self.notes.append(text)
+        self.event("warning", text=text)
+
     @property
     def _averages(self) -> bool:
-        return self.options.average and len(self.setting.files) > 2
+        return self.options.average and len(self.files) > 2
 
     @property
     def _total(self) -> int:
         """Pictures in all."""
-        files, strengths = len(self.setting.files), len(self.options.strengths)
+        files, strengths = len(self.files), len({*self.options.strengths})
         finals = min(files, self.options.finalists) * (strengths - 1)
-        return len(self.gallery.asked) * (1 + files + finals + self._averages * strengths)
+        return len(self.gallery.asked) * (1 + files + finals + self._averages * strengths - self._skipped)
 
     def _draw(self, worn: Worn | None) -> list[Path]:
         before = self._done
@@ -159,23 +184,35 @@ class Comparison:
         """Who looks at the pictures. base: what the base model drew."""
         eye = BaseEye(self._undress(), base[0].size, self.options.batch, self.tick)
         by_chance = sorted({picture.digest: picture.path for picture in self.setting.pictures}.items())
-        data = open_all([path for _, path in by_chance[:LARGEST]])
+        data = open_all([path for _, path in by_chance[:LARGEST]], self.setting.background)
         bare = [self.setting.topic.bare(text) for text in self.setting.captions]
-        return [BaseWitness(eye, Exhibit(self.gallery.asked, base, data, bare))]
+        exhibit, painter = Exhibit(self.gallery.asked, base, data, bare), self.gallery.painter
+        dtype = PRECISIONS[painter.precision]
+        others = call(self.options.eyes, exhibit, painter.device, dtype, self.options.batch, self.notes)
+        witnesses: list[Witness] = [BaseWitness(eye, exhibit), *others]
+        self.notes.insert(0, f"the pictures were looked at by {', '.join(witness.name for witness in witnesses)}")
+        return witnesses
 
     def _place(self, row: Row) -> int:
-        return next(place for place, saved in enumerate(self.setting.files) if str(saved.path) == row.file)
+        return next(place for place, saved in enumerate(self.files) if str(saved.path) == row.file)
 
-    def _average(self, best: Row) -> Saved:
-        """The average of the best file and its neighbours, as one candidate more."""
-        files = self.setting.files
+    def _average(self, best: Row) -> Saved | None:
+        """The average of the best file and its neighbours, as one candidate more; None when they are not of one run."""
+        files = self.files
         first = min(max(0, self._place(best) - 1), len(files) - 3)
         chosen = files[first : first + 3]
         unit = "epochs" if all(saved.epoch for saved in chosen) else "steps"
         start, end = (f"{(saved.epoch if unit == 'epochs' else saved.step) or saved.label}" for saved in chosen[::2])
-        file = self.setting.folder / "averages" / f"{unit}-{start}-to-{end}.safetensors"
+        file = self.setting.folder / AVERAGES / f"{unit}-{start}-to-{end}.safetensors"
         make_folder(file.parent)
-        write_average(Average(models=tuple(str(saved.path) for saved in chosen), save_to=str(file), overwrite=True))
+        # One written anew has another date in it, and so other pictures' keys.
+        if not file.exists() or file.stat().st_mtime < max(saved.path.stat().st_mtime for saved in chosen):
+            try:
+                models = tuple(str(saved.path) for saved in chosen)
+                write_average(Average(models=models, save_to=str(file), overwrite=True))
+            except InputError as error:
+                self._note(f"No average was tried: {error}")
+                return None
         return Saved(file, f"average of {unit} {start} to {end}", kind="average")
 
     # Told

@@ -77,7 +77,7 @@ class BaseWitness:
         }
         if self.plain:
             said = [prompts[n] for n in self.plain]
-            found["spill"] = measures.change(whole, others, self.base[self.plain], said)
+            found["spill"] = measures.spill(whole, others, self.base[self.plain], said)
         if self.contradicting:
             found["obedience"] = measures.obedience(self._margin(pictures), self.margin)
         return {name: tuple(value.tolist()) for name, value in found.items() if len(value)}

@@ -23,13 +23,19 @@ class Measure:
 
 MEASURES: Mapping[str, Measure] = {
     "likeness": Measure("Likeness", "0: as the base model draws; 1: as like the data set as its pictures are", 1.0),
-    "obedience": Measure("Obeys the prompt", "1: as well as the base model does without the trigger", 0.7),
-    "spill": Measure("Spill", "how much of the likeness shows without the trigger", 0.3, good=False),
-    "copying": Measure("Copying", "1: a training picture over again", 0.1, good=False),
-    "variety": Measure("Variety", "1: seeds differ as much as the base model's", 0.1),
-    "burn": Measure("Burn", "colour, contrast and edges beyond the base's and the data set's", 0.3, good=False),
+    "obedience": Measure("Obeys the prompt", "1: as well as the base model does without the trigger", 0.6),
+    "spill": Measure("Spill", "what prompts without the trigger change by; 0: at most half a seed", 0.2, good=False),
+    "copying": Measure("Copying", "1: a training picture over again", 0.0, good=False),
+    "variety": Measure("Variety", "1: seeds differ as much as the base model's", 0.0),
+    "burn": Measure("Burn", "strange colours, contrast, edges; 1: noise to the base model", 0.4, good=False),
 }
-"""Those that the total is made of, each from pictures: 0 to 1, though they may run a little over."""
+"""What is seen in pictures: 0 to 1, though it may run a little over.
+
+The weights were fixed on 15 runs whose truth is known (benchmarks/truth). Copying and variety got none there: they tell
+what is wrong, and not which of two files is better.
+"""
+LEAST = 0.02
+"""What counts as nothing: one measure alone does not make the others meaningless."""
 LOSSES = ("train_loss", "held_out_loss", "gap")
 """One number for a file, for a person to see; the total does not know them."""
 
@@ -60,7 +66,9 @@ class Row:
     @property
     def total(self) -> float:
         """What candidates are ordered by, 0 to 1."""
-        return total({name: score for name, score in self.scores.items() if score is not None and name in MEASURES})
+        return float(
+            total({name: score for name, score in self.scores.items() if score is not None and name in MEASURES})
+        )
 
     def to_json(self) -> dict[str, Any]:
         """All of it for the page."""
@@ -70,14 +78,12 @@ class Row:
 
 
 def total(scores: Mapping[str, Any]) -> Any:
-    """The weighted mean of the measures that are there, each between 0 and 1 with 1 the best.
+    """The weighted geometric mean of the measures that are there, each turned so that 1 is best; 0 to 1.
 
-    Takes numbers, or arrays of one shape (as of many resamples at once), and gives the same.
+    Geometric, since a file that fails in one thing is not saved by the others. Takes numbers, or arrays of one shape
+    (as of many resamples at once), and gives the same.
     """
-    parts = {name: MEASURES[name] for name in scores}
-    weight = sum(part.weight for part in parts.values())
-    goods = [
-        part.weight * (np.clip(scores[name], 0, 1) if part.good else 1 - np.clip(scores[name], 0, 1))
-        for name, part in parts.items()
-    ]
-    return sum(goods) / weight if weight else 0.0
+    weight = sum(MEASURES[name].weight for name in scores)
+    goods = {name: np.clip(score if MEASURES[name].good else 1 - score, LEAST, 1) for name, score in scores.items()}
+    logs = sum(MEASURES[name].weight * np.log(good) for name, good in goods.items())
+    return np.exp(logs / weight) if weight else 0.0

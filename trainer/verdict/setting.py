@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.compare.shelf import checkpoints_of
-from trainer.config import Captions, Config, Data
-from trainer.data.folders import Picture, collect
+from trainer.config import Captions, Config, Data, Model
+from trainer.data.folders import FolderError, Picture, collect
 from trainer.errors import InputError
 from trainer.families.header import read_header
 from trainer.runfolder import RunFolder
@@ -17,6 +17,9 @@ from trainer.verdict.diagnosis import Facts
 from trainer.verdict.options import Compare
 from trainer.verdict.questions import Topic, topic_of
 from trainer.verdict.scores import Kind
+
+AVERAGES = "averages"
+"""The folder, in the one that is compared, of the averages that the comparison makes."""
 
 
 @dataclass(frozen=True)
@@ -38,38 +41,71 @@ class Setting:
     folder: Path
     files: list[Saved]
     base: str
+    vae: str | None
+    clip_skip: int | None
     topic: Topic
     pictures: list[Picture]
     captions: list[str]
     """As they were trained, without what changes from use to use."""
+    background: str
+    """What was put behind transparent pictures."""
     facts: Facts
 
 
 def setting_of(options: Compare) -> Setting:
     """Finds files, pictures and captions; InputError when one of them is not there."""
     folder = Path(options.folder).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"folder: {folder} is no folder here; give a run folder, or a folder of LoRAs")
     run = RunFolder(folder) if (folder / "config.json").is_file() else None
     if run and run.job:
         raise InputError(f"folder: {folder} is no training but a {run.job}; give the run folder of a training")
     config = run.config() if run else None
-    base = options.base or (config and config.model.base)
+    base = options.base or (config.model.base if config else None)
     if not base:
         raise InputError(f"base: {folder} is no run folder, so nothing tells the base model; give it with --base")
     if not config and not options.data:
         raise InputError(f"data: {folder} is no run folder, so nothing tells its pictures; give them with --data")
-    losses = losses_of(run) if run else {}
-    files = [_saved(path, losses) for path in checkpoints_of(options.folder)]
+    files = _files(folder, run)
     captions = config.captions if config else Captions()
-    given = Data(images=options.data) if options.data else (config or Config.model_construct()).data
-    found = collect(given, captions, field="data" if options.data else "data.images")
-    pictures = [picture for picture in found.pictures if not picture.folder.reg]
+    pictures = _pictures(options.data, config, captions)
+    topic, texts = read_captions(pictures, captions, options.trigger)
+    facts = facts_of(config, topic, len(pictures), run is not None and run.alive())
+    model, data = (config.model, config.data) if config else (Model(), Data())
+    vae = None if options.base else model.vae  # another base brings its own
+    return Setting(folder, files, base, vae, model.clip_skip, topic, pictures, texts, data.background, facts)
+
+
+def _files(folder: Path, run: RunFolder | None) -> list[Saved]:
+    """The LoRAs of a run or of another folder; the averages that an earlier comparison made of them are none."""
+    home = run.checkpoints if run else folder
+    losses = losses_of(run) if run else {}
+    own = {path for path in home.rglob("*.safetensors") if AVERAGES not in path.relative_to(home).parts}
+    if not own:
+        raise InputError(f"folder: {folder} holds no LoRA yet; train it, or give another folder")
+    return [_saved(path, losses) for path in checkpoints_of(str(home)) if path in own]
+
+
+def _pictures(images: str | None, config: Config | None, captions: Captions) -> list[Picture]:
+    """Those that were trained on: given, or as the run knows them; regularisation pictures are none."""
+    trained = config.data if config else Data()
+    data = trained.model_copy(update={"images": images or trained.images, "reg": None})
+    try:
+        return collect(data, captions, field="data").pictures
+    except FolderError as error:
+        if images:
+            raise
+        raise InputError(f"{error}; give the folder where they are now with --data") from error
+
+
+def read_captions(
+    pictures: Sequence[Picture], captions: Captions, trigger: str | None = None
+) -> tuple[Topic, list[str]]:
+    """What a data set is about, and its captions as they are trained; at least one."""
     words = next((picture.folder.words for picture in pictures if picture.folder.words), "")
     texts = [text for picture in pictures if (text := _said(picture, captions))]
-    topic = topic_of(texts, words, options.trigger)
-    alive = run is not None and run.alive()
-    return Setting(
-        folder, files, base, topic, pictures, texts or [topic.trigger], facts_of(config, topic, len(pictures), alive)
-    )
+    topic = topic_of(texts, words, trigger)
+    return topic, texts or [topic.trigger]
 
 
 def _said(picture: Picture, captions: Captions) -> str:
@@ -84,10 +120,11 @@ def losses_of(run: RunFolder) -> dict[int, dict[str, float | None]]:
     for event in run.events():
         losses = found.setdefault(int(event.get("step") or 0), {})
         if event["kind"] == "epoch":
-            losses["train_loss"] = float(event["loss"])
+            losses["train_loss"] = event["loss"]
         elif event["kind"] == "validation":
-            held_out, trained = float(event["loss"]), float(event["train_loss"])
-            losses |= {"held_out_loss": held_out, "gap": (held_out - trained) / trained if trained else None}
+            held_out, trained = event["loss"], event["train_loss"]  # null where it was NaN
+            gap = (held_out - trained) / trained if trained and held_out is not None else None
+            losses |= {"held_out_loss": held_out, "gap": gap}
     return found
 
 

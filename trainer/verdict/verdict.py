@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.verdict import wording
 from trainer.verdict.diagnosis import HOW, Diagnosis, Facts, dead, fault, next_step, rising
-from trainer.verdict.noise import NEAR, SURE, ages, check, redrawn, shared, thin, totals
+from trainer.verdict.noise import EQUAL, NEAR, SURE, ages, check, redrawn, shared, thin, totals
 from trainer.verdict.scores import LOSSES, MEASURES, Row
 
 Sureness = Literal["clear", "likely", "a toss-up", "the only one"]
@@ -93,7 +93,9 @@ def _preferred(rows: Sequence[Row], goods: np.ndarray, redraws: np.ndarray, allo
     """The best of those allowed; of those that are as good, the earlier, then the more usual strength."""
     top = max(allowed, key=lambda place: goods[place])
     equal = [
-        place for place in allowed if goods[place] >= (1 - NEAR) * goods[top] and not _below(place, top, goods, redraws)
+        place
+        for place in allowed
+        if goods[place] >= (1 - EQUAL) * goods[top] and not _below(place, top, goods, redraws)
     ]
     when = ages(rows)
     return min(equal, key=lambda place: (*wording.preference(rows[place], when[place]), -goods[place]))
