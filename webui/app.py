@@ -6,7 +6,7 @@ import gradio as gr
 
 from webui.jobs import Jobs
 from webui.settings import Settings
-from webui.tabs import dataset, runs, start, utilities
+from webui.tabs import compare, dataset, runs, start, utilities
 from webui.tabs.lora import LoraTab
 from webui.theme import look
 
@@ -33,6 +33,8 @@ def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
                 lora.draw()
             with gr.Tab("Dataset", id="dataset"):
                 dataset.build()
+            with gr.Tab("Compare", id="compare"):
+                compare.build()
             with gr.Tab("Utilities", id="utilities"):
                 utilities.build()
             with gr.Tab("Runs", id="runs"):

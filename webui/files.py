@@ -68,8 +68,8 @@ def download_all(run: RunFolder) -> Response:
             files[name] = locate(run, name)
         except Missing:  # a link that leads out, or no log yet
             continue
-    headers = {**SAFE, "Content-Disposition": _attachment(f"{run.path.name}.zip")}
-    return StreamingResponse(_zip(run.path.name, files), media_type="application/zip", headers=headers)
+    headers = {**SAFE, "Content-Disposition": attachment(f"{run.path.name}.zip")}
+    return StreamingResponse(zipped(run.path.name, files), media_type="application/zip", headers=headers)
 
 
 def thumbs_of(settings: Settings) -> Path:
@@ -138,7 +138,7 @@ def shrunk(path: Path, size: int) -> bytes:
     return file.getvalue()
 
 
-def _attachment(name: str) -> str:
+def attachment(name: str) -> str:
     """The header for a name that may have letters of any script (RFC 6266)."""
     return f"attachment; filename*=UTF-8''{quote(name)}"
 
@@ -168,8 +168,8 @@ class _Sink(io.RawIOBase):
         return data
 
 
-def _zip(top: str, files: dict[str, Path]) -> Iterator[bytes]:
-    """Pieces of a zip; nothing is compressed, because weights and pictures hardly shrink."""
+def zipped(top: str, files: dict[str, Path]) -> Iterator[bytes]:
+    """Pieces of a zip of files by their names, all in a folder `top`; nothing is compressed: weights hardly shrink."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w") as archive:
         for name, path in files.items():

@@ -25,8 +25,9 @@ from trainer.jobs import JOBS
 from trainer.runfolder import COMMANDS, RunFolder
 from trainer.tree import absolute, overlay
 from webui import form, machine, process
+from webui.afterwards import find_the_best, is_asked
 from webui.queue import Queue, Waiting
-from webui.runs import Conflict, Facts, Runs, flat
+from webui.runs import Conflict, Facts, Runs, flat, place_of
 from webui.settings import Settings
 from webui.tasks import config_of, title_of
 
@@ -84,10 +85,10 @@ class Jobs:
     def do(self, name: str, options: Mapping[str, Any]) -> str:
         """Starts a tool (trainer.jobs) and gives the id of its run; one that wants a GPU waits until one is free.
 
-        Conflict while the same tool works on the same folder.
+        Conflict while the same tool works on the same folder, or draws into it.
         """
         config = config_of(name, options, self.settings)
-        folder = config["options"].get("folder")
+        folder = place_of(config["options"])
         with self.queue.change() as waiting:
             for line in self.tasks():
                 if line["job"] == name and line["about"]["folder"] == folder and line["state"] in ("queued", "running"):
@@ -307,9 +308,11 @@ class Jobs:
     def advance(self) -> None:
         """Starts every run whose turn it is."""
         self._reap()
-        if not self.queue.read().order:
+        before = self.queue.read()
+        if not before.order and not before.then:
             return
         with self.queue.change() as waiting:
+            find_the_best(waiting, self.runs, self.settings)
             free: set[Place] = set() if waiting.paused else self._free()
             for run in list(waiting.order):
                 try:
@@ -342,6 +345,8 @@ class Jobs:
             free.discard(place)
         self._stops.pop(run, None)
         waiting.drop(run)
+        if is_asked(self.runs, run) and run not in waiting.then:
+            waiting.then.append(run)
 
     def _free(self) -> set[Place]:
         """The places where no job is: one for each GPU, and one beside them."""

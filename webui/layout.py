@@ -60,6 +60,10 @@ ADVANCED: dict[str, tuple[str, ...]] = {
         *("validation.share", "validation.folder", "validation.every_epochs", "validation.every_steps"),
         *("validation.timesteps", "validation.pictures"),
     ),
+    "Comparison and early stopping": (
+        *("compare.afterwards", "compare.every_epochs", "compare.patience", "compare.by"),
+        *("compare.questions", "compare.seeds", "compare.steps", "compare.cfg"),
+    ),
 }
 SAMPLES = (
     *("sample.prompts", "sample.file", "sample.every_epochs", "sample.every_steps", "sample.sampler"),
@@ -100,6 +104,7 @@ WORDS: dict[str, dict[str, str]] = {
     "model.family": {"sd15": "SD1.5", "sdxl": "SDXL"},
     "model.prediction": {"v": "v-prediction"},
     "objective.noise.type": {"plain": "Plain", "offset": "Original (noise offset)", "multires": "Multires"},
+    "compare.by": {"score": "Score of the pictures", "held_out": "Held-out loss"},
     "objective.loss.type": {"l2": "L2", "l1": "L1", "huber": "Huber", "smooth_l1": "Smooth L1"},
 }
 """Choices that are called otherwise than in a file."""

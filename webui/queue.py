@@ -24,7 +24,8 @@ class Waiting:
     """What queue.json holds.
 
     order: ids of the runs that wait; at: unix time before which one must not start; gpus: the GPU that one must have;
-    pressed: for each press of Start the run that it made and when; problem: why the queue was paused by itself.
+    pressed: for each press of Start the run that it made and when; problem: why the queue was paused by itself;
+    then: trainings whose best file is to be found when they have ended.
     """
 
     order: list[str] = field(default_factory=list)
@@ -33,6 +34,7 @@ class Waiting:
     gpus: dict[str, int] = field(default_factory=dict)
     pressed: dict[str, tuple[str, float]] = field(default_factory=dict)
     problem: str | None = None
+    then: list[str] = field(default_factory=list)
 
     def add(self, run: str, gpu: int | None = None, at: float | None = None) -> None:
         """Puts a run at the end, unless it waits already."""
@@ -53,6 +55,7 @@ class Waiting:
     def forget(self, run: str) -> None:
         """Takes a run out for good: another may get its name."""
         self.drop(run)
+        self.then = [other for other in self.then if other != run]
         self.pressed = {press: made for press, made in self.pressed.items() if made[0] != run}
 
     def remember(self, press: str, run: str) -> None:

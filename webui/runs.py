@@ -82,7 +82,7 @@ class Runs:
             self._lines[run] = kept
         facts = kept[1]
         if facts["state"] == "running" and not folder.alive():
-            facts: Facts = {**facts, "state": folder.state()}
+            facts = _line(folder)
             self._lines[run] = [], facts  # the engine may have said its last word after the stamp was taken
         if facts["state"] != "running":
             facts = {**facts, "progress": {**facts["progress"], "rate": None, "left_s": None}}
@@ -260,11 +260,16 @@ def _of_job(folder: RunFolder, config: Facts) -> Facts:
     said, ending = _newest(folder, "progress"), _newest(folder, "done") or _newest(folder, "stopped")
     return {
         "name": job.title if job else str(config["job"]),
-        "about": {"folder": options.get("folder"), "summary": ending.get("summary")},
+        "about": {"folder": place_of(options), "summary": ending.get("summary")},
         "undone": (folder.path / UNDONE).is_file(),
         "progress": {name: said.get(name) for name in ("done", "total", "rate", "left_s")},
         "files": [link(folder, REPORT)] if (folder.path / REPORT).is_file() else [],
     }
+
+
+def place_of(options: Facts) -> str | None:
+    """The folder that a job works on; that into which it draws, for one that works on none."""
+    return options.get("folder") or options.get("out")
 
 
 def _of_training(folder: RunFolder, config: Facts) -> Facts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from webui.runs import UNDONE, Conflict
 from webui.settings import Settings
 
 UNSAFE = re.compile(r"[^\w.-]+")
+MODELS = ("base",)
+"""Options that may also name the model that is shipped, or one of the hub."""
+STRENGTHS = re.compile(r"(:-?[\d.]+){0,2}$")
+"""What may stand behind a LoRA's file."""
 SLACK = 2.0  # seconds by which a file may be newer than the report that tells of it
 
 
@@ -32,19 +36,38 @@ def config_of(name: str, options: Mapping[str, Any], settings: Settings) -> dict
     part = job_of(name).options
     tree = validate(part, options).model_dump(mode="json")
     for option, field in fields(part):
-        marks, given = [type(mark) for mark in field.metadata], tree.get(option)
+        *above, last = option.split(".")
+        owner: Any = tree
+        for word in above:
+            owner = owner.get(word) or {}  # a part that is off holds nothing
+        marks, given = [type(mark) for mark in field.metadata], owner.get(last)
         if given and (IsPath in marks or OrPath in marks):
+            is_path = IsPath in marks and last not in MODELS
             whole = [
-                str(inside(name, settings.roots, option)) if IsPath in marks or _leads(name) else name
+                str(inside(name, settings.roots, option)) if is_path or _leads(name) else name
                 for name in ([given] if isinstance(given, str) else given)
             ]
-            tree[option] = whole[0] if isinstance(given, str) else whole
+            owner[last] = whole[0] if isinstance(given, str) else whole
+    for option, path in _drawn_with(tree):
+        inside(path, settings.roots, option)
     return {"job": name, "options": tree}
+
+
+def _drawn_with(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The files and folders that stand among the LoRAs and on the axes of what is drawn, each after its option."""
+    for text in tree.get("loras") or ():
+        if re.search(r"[\\/~]", text):
+            yield "loras", STRENGTHS.sub("", text)
+    for side in ("x", "y", "z"):
+        axis = tree.get(side) or {}
+        for text in axis.get("values", ()):
+            if axis["kind"] == "checkpoint" or (axis["kind"] == "base" and _leads(text)):
+                yield f"{side}.values", text
 
 
 def _leads(name: str) -> bool:
     """Whether a name leads to a file or folder here, and is none of the hub."""
-    return name[:1] in ("~", ".") or os.path.isabs(name) or os.path.exists(name)
+    return name[:1] in ("~", ".") or ".." in Path(name).parts or os.path.isabs(name) or os.path.exists(name)
 
 
 def title_of(config: Mapping[str, Any]) -> str:

@@ -110,6 +110,9 @@ HEAD = """
 <link rel="stylesheet" href="static/folders.css">
 <link rel="stylesheet" href="static/doctor.css">
 <link rel="stylesheet" href="static/tags.css">
+<link rel="stylesheet" href="static/generate.css">
+<link rel="stylesheet" href="static/grid.css">
+<link rel="stylesheet" href="static/verdict.css">
 <script type="module" src="static/page.js"></script>
 <script type="module" src="static/form.js"></script>
 <script type="module" src="static/browse.js"></script>

@@ -16,7 +16,10 @@ from trainer.errors import InputError
 from trainer.jobs import job_of
 from webui.fields import Field, fields_of
 from webui.settings import Settings
-from webui.toollayout import COLOURS, ENDINGS, FOLDERS, GOALS, LAYOUT, LONG, OFFERS, START, WHEN
+from webui.toollayout import COLOURS, ENDINGS, FOLDERS, GOALS, LAYOUT, LONG, OFFERS, RANGES, SIDES, START, WHEN
+
+KINDS = {"colour": COLOURS, "long": LONG, "sides": SIDES}
+"""Options that are shown otherwise than their type says."""
 
 
 def form_of(settings: Settings, name: str) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def form_of(settings: Settings, name: str) -> dict[str, Any]:
     if name not in LAYOUT:
         raise InputError(f"job: {name} has no form; there is one for each of {', '.join(LAYOUT)}")
     known = fields_of(job.options)
-    values = {shown.name: _default(shown) for shown in known.values()} | _last(settings, name)
+    values = {shown.name: _default(shown) for shown in known.values()} | kept(settings, name)
     groups = [
         {"title": title, "fields": [_field(name, known[option]) for option in options]}
         for title, options in LAYOUT[name].items()
@@ -68,8 +71,8 @@ def keep(settings: Settings, name: str, values: Mapping[str, Any]) -> None:
         return
 
 
-def _last(settings: Settings, name: str) -> dict[str, Any]:
-    """What stood in a form when it was started last, as far as it still has such fields."""
+def kept(settings: Settings, name: str) -> dict[str, Any]:
+    """What stood in a form when it was kept last, as far as it still has such fields."""
     try:
         kept = read_json(_file(settings, name))
     except (OSError, ValueError):
@@ -97,10 +100,11 @@ def _field(name: str, shown: Field) -> dict[str, Any]:
         "help": " ".join(meaning.help.split()),
         "key": shown.key,
         "today": shown.today,
-        "kind": "colour" if shown.name in COLOURS else "long" if shown.name in LONG else shown.kind,
+        "kind": next((kind for kind, names in KINDS.items() if shown.name in names), shown.kind),
         "choices": [word for word, _ in shown.choices],
         "offers": OFFERS.get(name, {}).get(shown.name, ()),
         "path": ("folder" if shown.name in FOLDERS else "file") if shown.is_path else "",
+        "range": RANGES.get(name, {}).get(shown.name),
         "ends": ENDINGS.get(name, {}).get(shown.name, ()),
         "default": _default(shown),
         "when": {"name": when[0], "values": when[1]} if when else None,

@@ -20,6 +20,8 @@ SENTENCES: Groups = {
         *("max_length", "min_length", "recursive", "workers", "download"),
     ),
 }
+HIRES = ("hires", "hires.scale", "hires.upscaler", "hires.strength", "hires.steps")
+FACE = ("face", "face.strength", "face.prompt", "face.most", "face.padding", "face.detector")
 LAYOUT: dict[str, Groups] = {
     "caption.wd14": {
         "": (
@@ -102,6 +104,37 @@ LAYOUT: dict[str, Groups] = {
     "lora.average": {"": ("models", "save_to", "last", "profile", "width", "save_precision", "overwrite")},
     "lora.dylora": {"": ("model", "save_to", "unit", "save_precision", "overwrite")},
     "model.convert": {"": ("model", "save_to", "form", "save_precision", "overwrite")},
+    "compare.sample": {
+        "Model": ("base", "vae", "clip_skip"),
+        "Prompts": ("prompt", "negative"),
+        "LoRA": ("loras", "negative_preset"),
+        "Generation": ("sampler", "steps", "cfg", "seed", "size", "count", "batch"),
+        "Hires fix": HIRES,
+        "Face detail": FACE,
+        "More": ("folders", "out", "device", "precision"),
+    },
+    "compare.grid": {
+        "": ("prompt", "negative", "base", "sampler", "steps", "cfg", "seed", "size"),
+        "Axes": ("x.kind", "x.values", "y.kind", "y.values", "z.kind", "z.values"),
+        "LoRAs in every picture": ("loras", "folders"),
+        "Hires fix": HIRES,
+        "Face detail": FACE,
+        "More": ("negative_preset", "vae", "clip_skip", "device", "precision", "out", "cells"),
+    },
+    "compare.verdict": {
+        "": ("folder", "base", "strengths", "seeds"),
+        "Own prompts": ("prompts", "contradicting", "plain"),
+        "More": (
+            *("questions", "finalists", "average", "trigger", "data", "negative", "sampler", "steps", "cfg", "seed"),
+            *("size", "batch", "device", "precision"),
+        ),
+        "Eyes": ("eyes.dino", "eyes.clip", "eyes.face", "eyes.detector", "eyes.tagger"),
+    },
+    "lora.use": {
+        "": ("file", "name", "strength", "trigger", "preview"),
+        "Where it goes": ("a1111", "forge", "comfyui", "invokeai", "save_to"),
+        "More": ("notes", "description", "negative", "overwrite"),
+    },
 }
 """Each tool's options: those that are always seen under "", the others under what they are about."""
 LORAS = tuple(name for name in LAYOUT if name.startswith(("lora.", "model.")))
@@ -156,21 +189,59 @@ START = {
     "lora.average": "Average LoRAs",
     "lora.dylora": "Extract LoRA model",
     "model.convert": "Convert model",
+    "compare.sample": "Generate",
+    "compare.grid": "Draw",
+    "compare.verdict": "Find the best file",
+    "lora.use": "Use this one",
 }
 OFFERS: dict[str, dict[str, tuple[str, ...]]] = {"caption.wd14": {"model": TAGGERS}}
 """What is offered where anything may be written."""
-FOLDERS = ("folder", "out", "others")
+FOLDERS = ("folder", "out", "cells", "others", "folders", "data", "a1111", "forge", "comfyui", "invokeai")
 GOALS = ("out", "save_to")
 """Where files go."""
 OF_WEIGHTS: Mapping[str, tuple[str, ...]] = dict.fromkeys(
     ("model", "model_tuned", "model_org", "sd_model", "base", "save_to"), (".safetensors", ".ckpt", ".pt")
 )
+OF_DRAWING: Mapping[str, tuple[str, ...]] = {
+    "base": (".safetensors", ".ckpt"),
+    "vae": (".safetensors", ".ckpt", ".pt"),
+    "loras": (".safetensors",),
+    "face.detector": (".onnx",),
+}
 ENDINGS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "images.crop": {"detector": (".onnx",), "boxes": (".json",)},
     "images.background": {"model": (".onnx",)},
     "images.report": {"detector": (".onnx",)},
     **dict.fromkeys(LORAS, OF_WEIGHTS),
+    **dict.fromkeys(("compare.sample", "compare.grid"), OF_DRAWING),
+    "compare.verdict": {"base": (".safetensors", ".ckpt")},
+    "lora.use": {"file": (".safetensors",), "preview": (".png", ".jpg", ".jpeg", ".webp")},
 }
 """Files that are offered for an option."""
 COLOURS = ("background", "colour")
-LONG = ("prompt",)
+LONG = ("prompt", "negative", "face.prompt", "notes")
+SIDES = ("size",)
+"""Width and height."""
+OF_PICTURES: Mapping[str, tuple[float, float, float]] = {
+    "steps": (1, 100, 1),
+    "cfg": (1, 20, 0.5),
+    "hires.scale": (1.05, 4, 0.05),
+    "hires.strength": (0.05, 1, 0.05),
+    "face.strength": (0.05, 1, 0.05),
+    "face.padding": (1, 5, 0.1),
+    "face.most": (1, 20, 1),
+}
+RANGES: dict[str, Mapping[str, tuple[float, float, float]]] = {
+    "compare.sample": {**OF_PICTURES, "count": (1, 50, 1), "batch": (1, 8, 1)},
+    "compare.grid": OF_PICTURES,
+    "compare.verdict": {
+        "seeds": (1, 8, 1),
+        "questions": (1, 12, 1),
+        "finalists": (1, 12, 1),
+        "steps": (1, 60, 1),
+        "cfg": (1, 20, 0.5),
+        "batch": (1, 16, 1),
+    },
+    "lora.use": {"strength": (0.05, 1.5, 0.05)},
+}
+"""From where to where a slider beside the box goes, and in which steps; more may be written into the box."""

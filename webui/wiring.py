@@ -26,13 +26,27 @@ PLAIN_SITE: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url"
 
 def build(settings: Settings) -> FastAPI:
     """The page itself."""
-    from webui import api, app, captions, doctor, files, folders, handwork, pictures, toolapi
+    from webui import (
+        api,
+        app,
+        captions,
+        doctor,
+        files,
+        folders,
+        grids,
+        handwork,
+        pictures,
+        studioapi,
+        toolapi,
+        verdicts,
+    )
     from webui.jobs import Jobs
 
     jobs = Jobs(settings)
     threading.Thread(target=files.prune, args=(files.thumbs_of(settings),), daemon=True).start()
     of_data = [room.routes(settings) for room in (pictures, captions, doctor, folders, handwork)]
-    routes = [*api.routes(settings, jobs), *toolapi.routes(settings, jobs), *chain(*of_data)]
+    of_jobs = [room.routes(settings, jobs) for room in (api, toolapi, studioapi, grids, verdicts)]
+    routes = [*chain(*of_jobs, *of_data)]
     return compose(settings, app.build(settings, jobs), routes, app.look(), jobs.close)
 
 

@@ -8,7 +8,9 @@ export const COLOURS = 6 // --lk-line-1 .. --lk-line-6 in panel.css
 export const PARTS = { unet: 'UNet', text_encoder: 'text encoder', text_encoder_2: 'text encoder 2' }
 const KINDS = { loss: 'Loss', lr: 'Learning rate' }
 
-class Chart extends HTMLElement {
+// What it draws beside lines, and what it says of a point, others may say otherwise: verdict/curve.js does.
+export class Chart extends HTMLElement {
+  curves = KINDS
   runs = []
   lines = [] // {name, place, points: [{step, epoch, value}]}: one for each run, or for each rate of each run
   kind = 'loss'
@@ -26,7 +28,7 @@ class Chart extends HTMLElement {
 
   build() {
     const id = newId(), group = newId()
-    this.kinds = h('fieldset', { class: 'lk-switch' }, h('legend', { class: 'lk-hidden' }, 'Curve of'), Object.entries(KINDS).map(([kind, words]) => h('label', {},
+    this.kinds = h('fieldset', { class: 'lk-switch' }, h('legend', { class: 'lk-hidden' }, 'Curve of'), Object.entries(this.curves).map(([kind, words]) => h('label', {},
       h('input', { type: 'radio', name: group, checked: kind === this.kind, onchange: () => {
         this.menu.hidden = true
         this.show(kind)
@@ -83,7 +85,7 @@ class Chart extends HTMLElement {
       svg('g', { 'clip-path': 'url(#lk-clip)' },
         ...(this.kind === 'loss' ? this.lines : []).map(({ points, place }) => line(points.map(({ step, value }) => [step, value]), this.space, place, 'lk-raw')),
         ...this.lines.map(({ place }, number) => line(this.smoothed[number], this.space, place, 'lk-smooth'))),
-      ...(single && !empty ? this.marks(this.runs[0]) : []),
+      ...(empty ? [] : this.marks(single)),
       svg('line', { class: 'lk-cross', y1: EDGE.top, y2: HEIGHT - EDGE.bottom, visibility: 'hidden' }),
     )
     this.plot.querySelector('svg')?.remove()
@@ -93,8 +95,9 @@ class Chart extends HTMLElement {
     this.explain(single)
   }
 
-  marks(run) {
-    const { x, y } = this.space
+  marks(single) {
+    if (!single) return []
+    const { x, y } = this.space, [run] = this.runs
     const nodes = []
     const validations = validationsOf(run)
     nodes.push(line(validations.map(event => [event.step, event.loss]), this.space, 0, 'lk-validation'))
@@ -138,10 +141,13 @@ class Chart extends HTMLElement {
     cross.setAttribute('x1', spot)
     cross.setAttribute('x2', spot)
     this.tip.replaceChildren(...rows.map(([name, point, mean]) => h('div', {},
-      this.lines.length > 1 && h('b', {}, `${name}: `),
-      `step ${point.step.toLocaleString('en')}, epoch ${point.epoch}: `,
-      this.kind === 'loss' ? `loss ${loss(point.value)}, smoothed ${loss(mean)}` : `learning rate ${number(point.value)}`)))
+      this.lines.length > 1 && h('b', {}, `${name}: `), this.said(point, mean))))
     this.tip.style.left = `${Math.max(0, Math.min(spot + 12, box.width - this.tip.offsetWidth))}px`
+  }
+
+  said(point, mean) {
+    const value = this.kind === 'loss' ? `loss ${loss(point.value)}, smoothed ${loss(mean)}` : `learning rate ${number(point.value)}`
+    return `step ${point.step.toLocaleString('en')}, epoch ${point.epoch}: ${value}`
   }
 
   open(file) {
@@ -167,7 +173,7 @@ class Chart extends HTMLElement {
   words() {
     const write = this.kind === 'loss' ? loss : number
     const told = this.lines.filter(({ points }) => points.length).map(({ name, points }) =>
-      `${name}: ${KINDS[this.kind].toLowerCase()} from ${write(points[0].value)} to ${write(points.at(-1).value)} over ${points.at(-1).step} steps`)
+      `${name}: ${this.curves[this.kind].toLowerCase()} from ${write(points[0].value)} to ${write(points.at(-1).value)} over ${points.at(-1).step} steps`)
     return told.join('; ') || 'Nothing yet'
   }
 }

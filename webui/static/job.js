@@ -252,7 +252,8 @@ class Job extends Live {
         final.map(file => item(file.file.split('/').at(-1), file.url, file.size, line.state === 'done' && 'the finished LoRA')),
         others.map(file => item(file.file.split('/').at(-1), file.url, file.size)),
         item('config.json', filePath(line.id, 'config.json'), null, 'the settings'), item('stdout.log', filePath(line.id, 'stdout.log'), null, 'the whole log')),
-      h('a', { class: 'lk-button', href: address(runPath(line.id, '/zip')), download: true }, 'Download all as a zip'))
+      h('div', { class: 'lk-row' }, line.files.length > 0 && button('Which file is best?', () => which(line.id), { class: `lk-button ${line.state === 'done' ? 'lk-primary' : ''}` }),
+        h('a', { class: 'lk-button', href: address(runPath(line.id, '/zip')), download: true }, 'Download all as a zip')))
     return true
   }
 
@@ -276,6 +277,9 @@ class Job extends Live {
   }
 }
 
+// Opens the verdict on the files of a run.
+export const which = run => dispatchEvent(new CustomEvent('likeness-which', { detail: { run } }))
+
 function sentence(line, state, story) {
   const { progress } = line
   const at = progress.step ? ` at step ${progress.step.toLocaleString('en')}` : ''
@@ -284,7 +288,8 @@ function sentence(line, state, story) {
   if (state === 'running') return `Epoch ${progress.epoch} of ${progress.epochs}. Done at ${clock(Date.now() / 1000 + progress.left_s)}, in ${duration(progress.left_s)}.`
   if (state === 'queued' && line.at > Date.now() / 1000) return `It starts at ${clock(line.at)}.`
   if (state === 'queued') return line.place ? `It waits in the queue, with ${line.place} before it.` : 'It is the next in the queue.'
-  if (state === 'done') return `Done${story.ending?.time ? ` at ${clock(story.ending.time)}` : ''}. Download the LoRA under Files.`
+  if (state === 'done') return `Done${story.ending?.time ? ` at ${clock(story.ending.time)}` : ''}. Download the LoRA under Files, or find out which of them is best.`
+  if (state === 'stopped' && story.ending?.text) return story.ending.text
   return { paused: `Paused${at}.`, stopped: `Stopped${at}; what was learned is saved.`, error: `It failed${at}.`, interrupted: `It was cut off${at}.` }[state] || ''
 }
 

@@ -11,6 +11,7 @@ import './ways.js'
 // Elements that come with their tab: each file here brings others, which a tunnel fetches one after the other.
 const LATER = {
   'likeness-tags': './tags/editor.js', 'likeness-doctor': './doctor.js', 'likeness-folders': './folders.js',
+  'likeness-verdict': './verdict.js', 'likeness-generate': './generate.js', 'likeness-grid': './grid.js',
   'likeness-crop': './crop.js', 'likeness-mask': './mask.js', 'likeness-models': './models.js',
 }
 

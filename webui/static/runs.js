@@ -3,7 +3,7 @@ import { Live, poll, refresh } from './live.js'
 import { STATES, ask, button, clock, duration, h, has, inShort, loss, notice, pill, press, runPath, say } from './tools.js'
 import './queue.js'
 import './compare.js'
-import './job.js'
+import { which } from './job.js'
 import { WORDS } from './task.js'
 import { duplicate } from './again.js'
 
@@ -96,6 +96,7 @@ class Runs extends Live {
       h('td', { 'data-title': 'Loss' }, loss(progress.average)),
       h('td', {}, h('div', { class: 'lk-acts' },
         ['stopped', 'interrupted', 'error'].includes(line.state) && act('Resume', () => this.resume(line)),
+        ended && line.files.length > 1 && button('Which file is best?', () => which(line.id), { class: 'lk-button lk-small' }),
         act('Duplicate', () => this.again(line)),
         ended && act('Trash', () => this.trash(line), { 'aria-label': `Move ${line.name} to the trash` }))))
   }

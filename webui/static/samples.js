@@ -1,7 +1,7 @@
 // <likeness-samples>: pictures made during training; rows are prompts, columns the steps, the base model first.
 // `grid.draw(samples)` takes [{file, url, thumb, step, epoch, prompt, seed, index}]; a column may bear a name of its own
 // (`column`), as when runs are compared.
-import { button, h } from './tools.js'
+import { button, h, over } from './tools.js'
 
 class Samples extends HTMLElement {
   drawn = ''
@@ -56,19 +56,16 @@ class Samples extends HTMLElement {
     }
     const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }
     const arrow = (sign, name, right, down) => button(sign, () => go(right, down), { class: 'lk-button', 'aria-label': name, title: name })
-    const dialog = h('dialog', {
-      class: 'lk-large', 'aria-label': 'Sample picture',
+    const dialog = over('Sample picture', {
+      class: 'lk-large',
       onkeydown: event => {
         if (!keys[event.key]) return
         event.preventDefault()
         go(...keys[event.key])
       },
-      onclick: event => event.target === dialog && dialog.close(),
-      onclose: () => dialog.remove(),
     }, picture, text, h('div', { class: 'lk-row' },
       arrow('←', 'Earlier', -1, 0), arrow('→', 'Later', 1, 0), arrow('↑', 'Prompt above', 0, -1), arrow('↓', 'Prompt below', 0, 1),
       link, button('Close', () => dialog.close(), { class: 'lk-button' })))
-    document.body.append(dialog)
     show()
     dialog.showModal()
   }

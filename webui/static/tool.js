@@ -3,10 +3,11 @@
 // hand="likeness-crop", hand-title: an element for work by hand on the same pictures, and what it is called.
 import { choose } from './browse.js'
 import { dataFolder, workOn } from './folder.js'
+import { sides, slider } from './inputs.js'
 import { Live, refresh } from './live.js'
 import { ask, button, h, newId, notice, press, say } from './tools.js'
 
-class Tool extends Live {
+export class Tool extends Live {
   show() {
     this.drawn ||= this.draw()
     const folder = this.boxes?.get('folder')
@@ -20,8 +21,12 @@ class Tool extends Live {
     return this.getAttribute('job')
   }
 
+  get source() {
+    return `api/tools/${this.job}`
+  }
+
   async draw() {
-    const form = await ask(`api/tools/${this.job}`).catch(error => {
+    const form = await ask(this.source).catch(error => {
       this.replaceChildren(h('p', { class: 'lk-note lk-bad', role: 'alert' }, error.message))
       this.drawn = null
     })
@@ -29,19 +34,27 @@ class Tool extends Live {
     this.fields = new Map(form.groups.flatMap(({ fields }) => fields.map(field => [field.name, field])))
     this.boxes = new Map()
     this.rows = new Map()
+    this.told = notice()
+    this.build(form)
+    if (dataFolder()) this.write('folder', dataFolder())
+    this.settle()
+    this.lead()
+  }
+
+  build(form) {
     const groups = form.groups.map(({ title, fields }) => {
-      const grid = h('div', { class: 'lk-fields' }, fields.map(field => this.row(field, form.values[field.name])))
+      const grid = this.grid(fields, form.values)
       return title ? h('details', { class: 'lk-fold' }, h('summary', {}, title), grid) : grid
     })
-    this.told = notice()
     const start = button(form.start, () => press(start, () => this.start(), words => this.tell(words)), { class: 'lk-button lk-primary' })
     this.form = h('form', { class: 'lk-tool', onsubmit: event => event.preventDefault(), oninput: () => this.settle() },
       groups, this.told, h('div', { class: 'lk-row' }, start, button('Back to the defaults', () => this.reset(), { class: 'lk-button' })))
     this.task = h('likeness-task', { job: this.job })
     this.replaceChildren(h('section', { class: 'lk-card' }, this.form), this.task, this.byHand())
-    if (dataFolder()) this.write('folder', dataFolder())
-    this.settle()
-    this.lead()
+  }
+
+  grid(fields, values) {
+    return h('div', { class: 'lk-fields' }, fields.map(field => this.row(field, values[field.name])))
   }
 
   // The element for work by hand is told of the fields that it knows.
@@ -70,24 +83,31 @@ class Tool extends Live {
       : field.kind === 'choice' ? h('select', common, field.choices.map(word => h('option', { value: word }, word)))
         : field.kind === 'lines' || field.kind === 'long' ? h('textarea', { rows: field.kind === 'long' ? 3 : 2, spellcheck: 'false', ...common })
           : h('input', { type: field.kind === 'colour' ? 'color' : 'text', autocomplete: 'off', spellcheck: 'false', inputmode: field.kind === 'number' ? 'decimal' : null, ...common })
+    const beside = this.beside(field, box)
     this.boxes.set(field.name, box)
     this.write(field.name, value)
     const words = [field.help, field.today && `“${field.today}” in the Kohya GUI.`].filter(Boolean).join(' ').split('`').map((text, place) => place % 2 ? h('code', {}, text) : text)
     const label = h('label', { for: id }, field.label)
     const below = h('p', { class: 'lk-help', id: help }, words, field.key && h('code', {}, ` ${field.key}`))
-    const line = h('div', { class: 'lk-line' }, box, field.path && button('Browse', () => this.browse(field), { class: 'lk-button lk-small', 'aria-label': `Browse for ${field.label}` }))
+    const line = h('div', { class: 'lk-line' }, beside, box, field.path && button('Browse', () => this.browse(field), { class: 'lk-button lk-small', 'aria-label': `Browse for ${field.label}` }))
     const row = h('div', { class: `lk-field lk-field-${field.kind}` }, field.kind === 'check' ? h('div', { class: 'lk-line' }, box, label) : [label, this.offers(field, box), line], below, h('p', { class: 'lk-wrong', hidden: true }))
     this.rows.set(field.name, row)
     return row
   }
 
-  // A list to choose from, above a box where anything may be written.
+  // What stands before a field's box, and writes into it.
+  beside(field, box) {
+    return field.kind === 'sides' ? sides(box) : field.range ? slider(field, box) : null
+  }
+
+  // A list to choose from, above a box where anything may be written; an offer is a word, or a word and what it means.
   offers(field, box) {
     if (!field.offers.length) return null
-    const own = 'Several, or one of your own:'
-    const list = h('select', { 'aria-label': field.label }, [...field.offers, own].map(word => h('option', { value: word }, word)))
+    const own = field.kind === 'lines' ? 'Several, or one of your own:' : 'Another:'
+    const offers = [...field.offers, own].map(one => Array.isArray(one) ? one : [one, one])
+    const list = h('select', { 'aria-label': field.label }, offers.map(([word, value]) => h('option', { value }, word)))
     const meet = () => {
-      list.value = field.offers.includes(box.value) ? box.value : own
+      list.value = offers.some(([, value]) => value === box.value) ? box.value : own
       box.parentNode.hidden = list.value !== own
     }
     list.addEventListener('change', () => {
@@ -124,9 +144,10 @@ class Tool extends Live {
   }
 
   async browse(field) {
-    const path = await choose({ title: field.label, kind: field.path, ends: field.ends, start: this.read(field.name) })
+    const before = field.kind === 'lines' ? this.read(field.name).split('\n').filter(Boolean) : []
+    const path = await choose({ title: field.label, kind: field.path, ends: field.ends, start: before.at(-1) || this.read(field.name) })
     if (!path) return
-    this.write(field.name, path)
+    this.write(field.name, [...before, path].join('\n'))
     this.settle()
     this.lead()
   }
@@ -137,9 +158,13 @@ class Tool extends Live {
     this.tell('')
   }
 
+  // What stands in the boxes that count.
+  values() {
+    return Object.fromEntries([...this.fields.keys()].filter(name => !this.rows.get(name).hidden).map(name => [name, this.read(name)]))
+  }
+
   async start() {
-    const values = Object.fromEntries([...this.fields.keys()].filter(name => !this.rows.get(name).hidden).map(name => [name, this.read(name)]))
-    const { id } = await ask(`api/tools/${this.job}`, { values })
+    const { id } = await ask(`api/tools/${this.job}`, { values: this.values() })
     refresh('api/tools')
     this.task.setAttribute('run', id)
     setTimeout(() => this.task.scrollIntoView({ block: 'nearest', behavior: 'smooth' }), 300)

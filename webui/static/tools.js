@@ -72,6 +72,14 @@ export function notice(kind = 'lk-note lk-bad', role = 'alert') {
   return node
 }
 
+// A window over the page, to be shown with `showModal()`: Escape, a press beside it and `close()` end it.
+export function over(label, props, ...children) {
+  const node = h('dialog', { 'aria-label': label, onclick: event => event.target === node && node.close(), ...props }, ...children)
+  node.addEventListener('close', () => node.remove())
+  document.body.append(node)
+  return node
+}
+
 // Runs what a press asks for; the button waits meanwhile, and a refusal is told by `tell`.
 export async function press(node, work, tell) {
   node.disabled = true
@@ -89,6 +97,13 @@ let numbers = 0
 export const newId = () => `likeness-${++numbers}`
 
 // Numbers for people
+
+// Things by what `key` says of each, in the order in which they come: a Map of lists.
+export function grouped(all, key) {
+  const found = new Map()
+  for (const one of all) found.set(key(one), [...found.get(key(one)) || [], one])
+  return found
+}
 
 export const has = value => value !== null && value !== undefined
 

@@ -29,3 +29,11 @@ addEventListener('likeness-caption', ({ detail: { folder } }) => {
   workOn(folder)
   likeness.tab('Captioning', '#utilities')
 })
+
+// {run}: opens the verdict on the files of a training.
+addEventListener('likeness-which', async ({ detail: { run } }) => {
+  likeness.tab('Compare')
+  likeness.tab('Verdict', '#compare')
+  const verdict = await drawn(() => document.querySelector('likeness-verdict'))
+  verdict?.setAttribute('run', run)
+})

@@ -1,5 +1,5 @@
 // One picture of a finding large: arrow keys go to those beside it.
-import { button, h, pictureAt, say } from '../tools.js'
+import { button, h, over, pictureAt, say } from '../tools.js'
 import { measures } from './parts.js'
 
 export function enlarge(finding, name) {
@@ -31,18 +31,15 @@ export function enlarge(finding, name) {
   const arrow = (sign, label, steps) => button(sign, () => go(steps), { class: 'lk-button', 'aria-label': label, title: label })
   const earlier = arrow('←', 'Previous picture', -1), later = arrow('→', 'Next picture', 1)
   const keys = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }
-  const dialog = h('dialog', {
-    class: 'lk-large ld-large', 'aria-label': told.title,
+  const dialog = over(told.title, {
+    class: 'lk-large ld-large',
     onkeydown: event => {
       if (!keys[event.key]) return
       event.preventDefault()
       go(keys[event.key])
     },
-    onclick: event => event.target === dialog && dialog.close(),
-    onclose: () => dialog.remove(),
   }, picture, h('p', { 'aria-live': 'polite' }, title, detail, facts),
   h('div', { class: 'lk-row' }, earlier, later, keep, button('Close', () => dialog.close(), { class: 'lk-button' })))
-  document.body.append(dialog)
   show()
   dialog.showModal()
 }

@@ -1,5 +1,5 @@
 // The pane of all tags of the data set: how often each is there; a click filters the pictures by it.
-import { count, h, say } from '../tools.js'
+import { count, grouped, h, say } from '../tools.js'
 import { input, select, small } from './parts.js'
 import { View } from './view.js'
 
@@ -63,7 +63,7 @@ export class AllTags {
   }
 
   grouped(all) {
-    const parts = Map.groupBy(all, item => this.kinds.get(item.tag) || 'other')
+    const parts = grouped(all, item => this.kinds.get(item.tag) || 'other')
     return [...new Set([...this.order, 'other'])].filter(name => parts.has(name))
       .flatMap(name => [{ head: true, key: `\n${name}`, tag: name, many: parts.get(name).length }, ...parts.get(name)])
   }
