@@ -45,6 +45,8 @@ LONGEST = (
     "test_doctor_page",
     "test_tools_page",
     "test_tags_page",
+    "test_grid_page",
+    "test_generate_page",
 )
 """Files that take minutes: begun first, or one core would wait for the other at the end."""
 Tree = dict[str, Any]

@@ -126,24 +126,25 @@ def test_it_ends_when_nothing_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("job", [None, "compare.grid", "caption.wd14"])
 def test_a_training_and_a_job_that_wants_the_gpu_come_first(job: str | None, tmp_path: Path) -> None:
     runs = tmp_path / "home" / "runs"
-    assert studio.comes_first() is None
+    assert studio.comes_first(runs) is None
     run = RunFolder.make(runs, "zk9", {"job": job, "options": {}} if job else {"model": {}})
-    assert studio.comes_first() is None  # it waits in the queue
+    assert studio.comes_first(runs) is None  # it waits in the queue
     with run.owned():
-        assert studio.comes_first() == run.path.name
-    assert studio.comes_first() is None
+        assert studio.comes_first(runs) == run.path.name
+    assert studio.comes_first(runs) is None
 
 
 @pytest.mark.parametrize("job", ["caption.basic", "compare.studio", "a tool of another version"])
 def test_the_studio_and_jobs_without_a_gpu_come_after(job: str, tmp_path: Path) -> None:
-    with RunFolder.make(tmp_path / "home" / "runs", "tool", {"job": job, "options": {}}).owned():
-        assert studio.comes_first() is None
+    runs = tmp_path / "home" / "runs"
+    with RunFolder.make(runs, "tool", {"job": job, "options": {}}).owned():
+        assert studio.comes_first(runs) is None
 
 
 def test_a_grid_that_begins_meanwhile_comes_first(ask: Ask, tmp_path: Path) -> None:
-    """The pictures that are left are drawn when the grid has ended."""
+    """The pictures that are left are drawn when the grid has ended. The page has its runs elsewhere."""
     ask("two", count=2)
-    runs, events = tmp_path / "home" / "runs", list[tuple[str, Any]]()
+    runs, events = tmp_path / "elsewhere", list[tuple[str, Any]]()
     with contextlib.ExitStack() as grid:
 
         def event(kind: str, /, **facts: Any) -> None:
@@ -156,7 +157,7 @@ def test_a_grid_that_begins_meanwhile_comes_first(ask: Ask, tmp_path: Path) -> N
             if kind == "waiting":
                 grid.close()
 
-        options = Studio(folder=str(tmp_path / "desk"), idle_minutes=1)
+        options = Studio(folder=str(tmp_path / "desk"), runs=str(runs), idle_minutes=1)
         studio.run(options, should_stop=lambda: (tmp_path / "desk" / "answers" / "two.json").exists(), event=event)
     assert [kind for kind, _ in events] == ["picture", "waiting", "picture", "answer"]
     assert events[1][1] == next(runs.iterdir()).name

@@ -23,7 +23,7 @@ from trainer.config.parts import Part
 from trainer.errors import InputError
 from trainer.jobs import JOBS, Job, Progress
 from trainer.runfolder import RunFolder
-from webui import api, machine, process, toolapi
+from webui import api, machine, process, runs, toolapi
 from webui.fields import fields_of
 from webui.jobs import Conflict, Jobs
 from webui.settings import Settings
@@ -310,3 +310,25 @@ def test_progress_is_told_now_and_then_with_its_rate(tmp_path: Path, monkeypatch
         now[0] += 0.125
     anew = [event for event in run.events() if event["kind"] == "progress"][len(told) :]
     assert [event["rate"] for event in anew if event["rate"]] == pytest.approx([80] * (len(anew) - 1))
+
+
+def test_the_time_left_is_told_though_each_step_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, now = RunFolder.make(tmp_path, "test", {"job": "test"}), [100.0]
+    monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
+    progress = Progress(run)
+    for done in (0, 1, 2, 2, 3):  # one picture a minute, told once more between two
+        progress.tell(done, 4)
+        now[0] += 30 if done == 2 else 60
+    told = [event for event in run.events() if event["kind"] == "progress"]
+    assert [event["left_s"] for event in told] == pytest.approx([None, 180, 120, 120, 60])
+
+
+def test_a_job_that_ends_while_one_looks_has_its_last_words(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder.make(jobs.runs.root, "test", {"job": "images.resize", "options": {"folder": "/x"}})
+    monkeypatch.setattr(runs, "_stamp", lambda path: None)  # as if all of it happened within one look
+    run.write_pid()
+    assert (jobs.line(run.path.name)["state"], jobs.line(run.path.name)["about"]["summary"]) == ("running", None)
+    run.event("done", summary="3 made.")
+    run.write_pid(ended=1.0)
+    line = jobs.line(run.path.name)
+    assert (line["state"], line["about"]["summary"]) == ("done", "3 made.")

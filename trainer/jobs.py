@@ -97,8 +97,8 @@ JOBS: Mapping[str, Job] = {
     "model.convert": Job("Convert model", lora.ConvertModel, LORAS),
     "compare.sample": Job("Generate", Generate, DRAWING, gpu=True, events=True),
     "compare.grid": Job("X/Y/Z grid", Grid, DRAWING, gpu=True, events=True),
-    # It holds a GPU but never waits for one, nor keeps one from others: it makes way by itself.
     "compare.verdict": Job("Find the best file", Compare, "trainer.verdict.command:compare", gpu=True, events=True),
+    # It holds a GPU but never waits for one, nor keeps one from others: it makes way by itself.
     "compare.studio": Job("Resident painter", Studio, "trainer.compare.studio:run", events=True),
     "models.get": Job("Fetching models", Downloads, "trainer.downloads:get_models"),
 }
@@ -160,8 +160,10 @@ class Progress:
         if now - self._told < EVERY and done < total:
             return
         self._told = now
-        self._marks = [mark for mark in self._marks if now - mark[0] < WINDOW] + [(now, done)]
-        (began, before), passed = self._marks[0], now - self._marks[0][0]
-        rate = (done - before) / passed if passed > 0 and began < now and done > before else None
+        if not self._marks or done > self._marks[-1][1]:
+            self._marks = [mark for mark in self._marks if now - mark[0] < WINDOW] or self._marks[-1:]
+            self._marks.append((now, done))  # beside the last one at least: a single step may take longer
+        (began, before), (ended, after) = self._marks[0], self._marks[-1]
+        rate = (after - before) / (ended - began) if ended > began else None
         left = (total - done) / rate if rate else None
         self.folder.event("progress", done=done, total=total, rate=rate, left_s=left)

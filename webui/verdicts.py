@@ -28,6 +28,7 @@ from webui.jobs import Jobs
 from webui.routing import Tree, route
 from webui.runs import Facts, Missing
 from webui.settings import Settings
+from webui.tasks import config_of
 from webui.toolform import form_of, keep, options_of
 
 JOB, USE, FILE = "compare.verdict", "lora.use", "verdict.json"
@@ -82,9 +83,7 @@ class _Api:
         return one(self.jobs, folder, request.query_params.get("stamp", ""))
 
     def _options(self, values: Mapping[str, Any]) -> Compare:
-        options = validate(Compare, options_of(JOB, values))
-        folder = inside(options.folder, self.settings.roots, "folder")
-        return options.model_copy(update={"folder": str(folder)})
+        return validate(Compare, config_of(JOB, options_of(JOB, values), self.settings)["options"])
 
 
 def form(settings: Settings) -> Tree:

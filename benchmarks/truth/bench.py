@@ -143,9 +143,16 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     for run in runs:
         shares = [f"{run['worth'][way]:.2f}" for way in WAYS[:-1]] + [f"{run['worth']['random']:.0%}"]
         lines.append(f"| {run['run']} | " + " | ".join(shares) + " |")
-    rights = [f"{np.mean([run['worth'][way] >= NEAR for run in runs]):.0%}" for way in WAYS[:-1]]
-    rights.append(f"{np.mean([run['worth']['random'] for run in runs]):.0%}")
-    return "\n".join([*lines, f"| **within 5 % of the best** | {' | '.join(rights)} |"])
+    rights = [f"{share:.0%}" for share in right(runs).values()]
+    means = [f"{np.mean([run['worth'][way] for run in runs]):.2f}" for way in WAYS[:-1]]
+    lines.append(f"| **within 5 % of the best** | {' | '.join(rights)} |")
+    return "\n".join([*lines, f"| **worth on average** | {' | '.join(means)} | |"])
+
+
+def right(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """For each way of picking the share of runs in which it was right; by chance the share of candidates."""
+    shares = {way: float(np.mean([run["worth"][way] >= NEAR for run in runs])) for way in WAYS[:-1]}
+    return {**shares, "random": float(np.mean([run["worth"]["random"] for run in runs]))}
 
 
 def best_weights(results: Sequence[dict[str, Any]], tries: int = 4000) -> list[tuple[float, dict[str, float]]]:

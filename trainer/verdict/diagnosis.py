@@ -207,7 +207,7 @@ def _called(part: type[Part], name: str) -> str:
 HOW = {
     "likeness": "it needs pictures of the data set",
     "obedience": "it needs prompts that contradict the data set",
-    "spill": "it needs prompts without the trigger",
+    "spill": "it needs prompts without the trigger, with two seeds or more for each",
     "copying": "it needs pictures of the data set",
     "variety": "it needs two seeds or more for each prompt",
     "burn": "it needs pictures of the base model and of the data set",

@@ -50,7 +50,7 @@ class Gallery:
         """The files of the pictures of a candidate, those that are missing drawn. told: of how many are there."""
         shots = self.shots(worn)
         files = [self.pool / f"{shot.key(self.painter.precision)}.png" for shot in shots]
-        missing = [place for place, file in enumerate(files) if not is_whole(file)]
+        missing = list({file: place for place, file in enumerate(files) if not is_whole(file)}.values())  # once each
         told(len(files) - len(missing))
         for start in range(0, len(missing), self.batch):
             places = missing[start : start + self.batch]

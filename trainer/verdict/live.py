@@ -140,7 +140,8 @@ class Lookout:
             Shot(base, prompt, "", (), (), SAMPLER, watch.steps, watch.cfg, seed, side, side, None, None, None)
             for prompt, seed in wanted
         ]
-        painter, batch, files = Painter.holding(self.family, self.report.warning), self.config.train.batch, []
+        painter, batch = Painter.holding(self.family, self.report.warning), self.config.train.batch
+        files: list[Path] = []
         for start in range(0, len(shots), batch):
             some = shots[start : start + batch]
             for shot, picture in zip(some, painter.paint_many(some, tick), strict=True):

@@ -73,9 +73,11 @@ def spill(whole: Whole, parts: Tensor, base: Tensor, prompts: Sequence[str]) -> 
     """How far pictures are from the base's own of the same prompt and seed, in distances between its seeds.
 
     Half of one is let pass: any training changes small things everywhere. 0.5 is as far as another seed's picture.
+    Nothing where no prompt has two seeds.
     """
+    usual = _seeds_apart(whole, base, prompts)
     far = 1 - whole.near(parts, base).diagonal()
-    return (far / _seeds_apart(whole, base, prompts).mean().clamp(min=1e-6) - 0.5).clamp(min=0)
+    return (far / usual.mean().clamp(min=1e-6) - 0.5).clamp(min=0) if len(usual) else usual
 
 
 def variety(whole: Whole, parts: Tensor, base: Tensor, prompts: Sequence[str]) -> Tensor:

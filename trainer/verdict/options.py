@@ -26,7 +26,7 @@ class Compare(Part):
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1)] = (1.0, 0.8, 0.6)
     """Every file is tried at the first; the best ones at the others too."""
     finalists: Annotated[int, Field(ge=1, le=100, title="Files tried at every strength")] = 3
-    """How many of the best files that is; each adds as many pictures as a file of the first round, for each strength."""
+    """How many of the best files that is; each takes as many pictures again for each of those strengths."""
     average: Annotated[bool, Field(title="Average neighbours")] = True
     """Try the average of the best file and those before and after it too; it is often steadier than each."""
     questions: Annotated[int, Field(ge=1, le=50, title="Prompts of each kind")] = 4

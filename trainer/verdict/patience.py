@@ -80,5 +80,5 @@ def _by_loss(found: Sequence[Event], saved: Sequence[Event], patience: int) -> s
 def _row(told: Mapping[str, Any]) -> Row:
     """A row out of its JSON."""
     values = {name: tuple(numbers) for name, numbers in told["values"].items()}
-    facts = (told[name] for name in ("file", "label", "strength", "epoch", "step", "kind"))
-    return Row(*facts, values)
+    facts = {name: told[name] for name in ("file", "label", "strength", "epoch", "step", "kind")}
+    return Row(**facts, values=values)

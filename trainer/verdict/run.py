@@ -30,6 +30,7 @@ from trainer.tools.report import Report
 from trainer.verdict.eyes import BaseEye
 from trainer.verdict.gallery import Gallery, open_all
 from trainer.verdict.measures import LARGEST
+from trainer.verdict.models import available
 from trainer.verdict.options import Compare
 from trainer.verdict.questions import KINDS, Question, own, questions_of
 from trainer.verdict.scale import BaseWitness, Exhibit, Witness
@@ -56,6 +57,7 @@ def run(
     InputError for what does not fit, before a model is loaded wherever that can be known.
     """
     setting = setting_of(options)
+    available(options.eyes)  # one that was named and is not there is told before a model is loaded
     pool = places.home() / "grids" / "cells"
     make_folder(pool)
     painter = painter or Painter(Look(device=options.device, precision=options.precision), say)
@@ -71,7 +73,8 @@ def run(
     verdict = judge(work.rows, setting.facts)
     told = work.told(verdict)
     file = setting.folder / VERDICT
-    lines = [*verdict.evidence, *verdict.not_measured, verdict.next_step, *work.notes]
+    lines = [*verdict.evidence, f"Looked at by {', '.join(work.eyes)}.", *verdict.not_measured, *work.notes]
+    lines.append(verdict.next_step)
     report = Report(verdict.sentence, [str(file)], lines, told)
     write_json(file, report.to_json())
     return report
@@ -102,6 +105,7 @@ class Comparison:
     pictures: dict[tuple[str, float], list[Path]] = field(default_factory=dict)
     reference: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    eyes: list[str] = field(default_factory=list)
     _witnesses: list[Witness] = field(default_factory=list)
     _done: int = 0
     _skipped: int = 0
@@ -190,7 +194,7 @@ class Comparison:
         dtype = PRECISIONS[painter.precision]
         others = call(self.options.eyes, exhibit, painter.device, dtype, self.options.batch, self.notes)
         witnesses: list[Witness] = [BaseWitness(eye, exhibit), *others]
-        self.notes.insert(0, f"the pictures were looked at by {', '.join(witness.name for witness in witnesses)}")
+        self.eyes = [witness.name for witness in witnesses]
         return witnesses
 
     def _place(self, row: Row) -> int:
@@ -232,7 +236,7 @@ class Comparison:
             "when": time.time(), "verdict": verdict.to_json() if verdict else None,
             "rows": [self._shown(row) for row in self.rows],
             "reference": {"label": BARE, "pictures": [str(file) for file in self.reference]},
-            "asked": self.asked(), "notes": self.notes,
+            "asked": self.asked(), "notes": self.notes, "eyes": self.eyes,
         }  # fmt: skip
 
 

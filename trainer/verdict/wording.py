@@ -244,4 +244,4 @@ def _clipped(row: Row, measure: str) -> float:
 
 
 def _figure(number: float | None, places: int = 2) -> str:
-    return "not measured" if number is None else f"{number:.{places}f}"
+    return "not measured" if number is None else f"{round(number, places) + 0.0:.{places}f}"

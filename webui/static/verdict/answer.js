@@ -29,7 +29,7 @@ export function answer(told, { use, show }) {
       ties.flatMap((tie, place) => [place ? ', ' : '', button(words(tie), () => show(tie), { class: 'lk-link' })]), '.'),
     h('div', { class: 'lk-row' },
       row && button(pick ? 'Use this one' : `Use ${words(best)} all the same`, () => use(row), { class: `lk-button ${pick ? 'lk-primary' : ''}` }),
-      h('span', { class: 'lk-soft' }, `Compared on ${told.base.split(/[\\/]/).at(-1)}, ${clock(told.when)}`)),
+      h('span', { class: 'lk-soft' }, `Compared on ${told.base.split(/[\\/]/).at(-1)}, ${clock(told.when)}${told.eyes?.length ? `; looked at by ${told.eyes.join(', ')}` : ''}`)),
     h('dl', { class: 'lv-next' }, h('dt', {}, 'Diagnosis'), h('dd', {}, FOUND[verdict.diagnosis]), h('dt', {}, 'Next step'), h('dd', {}, verdict.next_step)),
     verdict.evidence.length > 0 && h('section', { 'aria-label': 'Evidence' }, h('h4', {}, 'Why'), h('dl', { class: 'lv-why' }, verdict.evidence.flatMap(pair))),
     ...notes([...verdict.not_measured, ...told.notes]),

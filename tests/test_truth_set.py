@@ -1,0 +1,69 @@
+"""Three runs of the truth set over again: the same training, the same truth, and a verdict that is worth as much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.truth.bench import RESULTS, WAYS, painter, right
+from benchmarks.truth.measure import merged, true_score
+from benchmarks.truth.runs import FIT, TABLE
+from benchmarks.truth.world import Character, character_shown, place_shown
+from trainer.compare.options import Look
+from trainer.compare.shelf import checkpoints_of
+from trainer.compare.shot import Stage
+from trainer.durable import read_json
+from trainer.pocket.draw import PLACES, one_creature, paint_creature
+from trainer.verdict.options import Compare
+from trainer.verdict.run import run as compare
+
+SHORT = [run for run in (*FIT, *TABLE) if run.name.startswith("short")][:3]
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    told = read_json(RESULTS)
+    return {one["run"]: one for one in (*told["fit"], *told["table"])}
+
+
+def test_the_table_holds_enough_runs_of_other_characters(results: dict[str, Any]) -> None:
+    assert len(FIT) >= 15 and len(TABLE) >= 20
+    assert {run.name for run in (*FIT, *TABLE)} == {*results}
+    assert not {run.character for run in FIT} & {run.character for run in TABLE}
+    table = [results[run.name] for run in TABLE]
+    worth = {way: sum(run["worth"][way] for run in table) / len(table) for way in WAYS[:-1]}
+    assert max(worth, key=lambda way: worth[way]) == "verdict"
+    assert right(table)["random"] < 0.4
+
+
+@pytest.mark.parametrize("run", SHORT, ids=lambda run: run.name)
+def test_a_run_comes_out_as_it_is_told(run: Any, results: dict[str, Any], tmp_path: Path, models: Path) -> None:
+    """Fewer pictures are drawn here than for the table, so the pick may be another one, but none that is much worse."""
+    told = results[run.name]
+    truth = {(one["label"], one["strength"]): one for one in told["candidates"]}
+    trained, paint = run.train(tmp_path), painter()
+    files = checkpoints_of(str(trained.path))
+    assert {file.stem for file in files} == {label for label, _ in truth}
+    with merged(paint, Stage(Look()).base("pocket"), files[-1], 1.0) as family:
+        found = true_score(family, run.made())
+    assert found.score == pytest.approx(truth[files[-1].stem, 1.0]["truth"], abs=0.05)
+    options = Compare(
+        folder=str(trained.path), strengths=(1.0,), average=False, seeds=1, steps=8, cfg=4, batch=24, device="cpu"
+    )
+    best = compare(options, painter=paint).to_json()["verdict"]["best"]
+    full = [one["truth"] for (_, strength), one in truth.items() if strength == 1.0]
+    assert truth[best["label"], 1.0]["truth"] >= 0.6 * max(full) > 0.6 * min(full)
+
+
+def test_the_truth_knows_a_character_from_others() -> None:
+    for number in (0, 40):
+        character = Character.made(number, 3)
+        mine = [(place, paint_creature(f"test {place}", character.look, place)) for place in PLACES]
+        others = [one_creature(f"test {n}").picture for n in range(30)]
+        assert sum(character_shown(picture, character.look) for _, picture in mine) / len(mine) > 0.9
+        assert sum(character_shown(picture, character.look) for picture in others) / len(others) < 0.15
+        assert all(place_shown(picture, place, character.look) > 0.9 for place, picture in mine)
+        wrong = [place_shown(picture, "at night", character.look) for place, picture in mine if place != "at night"]
+        assert max(wrong) < 0.1
