@@ -97,7 +97,8 @@ ELSEWHERE = {
         "save.keep_last", "save.state_minutes", "save.state_keep",
     },
     "parts with tests of their own": {
-        "sample", "validation", "output", "data.buckets", "optimizer", "schedule", "objective.noise", "objective.loss",
+        "sample", "validation", "compare", "output", "data.buckets", "optimizer", "schedule", "objective.noise",
+        "objective.loss",
     },
 }  # fmt: skip
 

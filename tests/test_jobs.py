@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.waiting import until
-from trainer.config import Config
+from trainer.config import Config, Watch
 from trainer.durable import read_json
 from trainer.errors import InputError
 from trainer.runfolder import RunFolder
@@ -557,3 +557,61 @@ def test_this_machine_tells_itself(tmp_path: Path) -> None:
     assert found["disk_free"] > 0 and 0 < found["cpu"]["memory_free"] <= found["cpu"]["memory_total"]
     with contextlib.suppress(IndexError):
         assert found["gpus"][0]["memory_total"] > 2**30
+
+
+# Afterwards
+
+
+def afterwards(**wish: Any) -> Config:
+    return config(**wish).model_copy(update={"compare": Watch(afterwards=True)})
+
+
+def comparisons(jobs: Jobs) -> list[str]:
+    """The runs that comparisons are of, the newest first."""
+    return [Path(line["about"]["folder"]).name for line in jobs.tasks() if line["job"] == "compare.verdict"]
+
+
+def test_the_best_file_is_looked_for_once_and_first(make: Make) -> None:
+    jobs = make(watch=False)
+    run = jobs.start(afterwards(steps=2, holds=1))
+    jobs.pause(True)  # what comes of it shall wait
+    later = jobs.start(config(steps=1))
+    jobs.close()
+    jobs = make(watch=False)  # the server was restarted meanwhile
+    jobs.advance()
+    assert comparisons(jobs) == []
+    jobs.command(run, "save")
+    until(lambda: state(jobs, run) == "done")
+    other = make(watch=False)
+    for server in (jobs, other, jobs):
+        server.advance()
+    assert comparisons(jobs) == [run]
+    first, second = jobs.waiting()["order"]
+    assert jobs.line(first)["job"] == "compare.verdict" and second == later
+
+
+@pytest.mark.parametrize(("reason", "found"), [("turned", 1), ("stop", 0)])
+def test_the_best_file_is_looked_for_after_an_early_end_alone(make: Make, reason: str, found: int) -> None:
+    jobs = make(watch=False)
+    run = jobs.start(afterwards(steps=9, holds=1))
+    jobs.pause(True)
+    until(lambda: has_stepped(jobs, run))
+    if reason == "turned":
+        jobs.runs.folder(run).event("stopped", step=1, reason="turned")
+        process.kill(jobs.runs.folder(run))
+    else:
+        jobs.command(run, "stop")
+    until(lambda: state(jobs, run) == "stopped")
+    jobs.advance()
+    assert len(comparisons(jobs)) == found and jobs.queue.read().then == []
+
+
+def test_a_comparison_that_a_server_made_and_did_not_live_to_queue_is_taken(make: Make) -> None:
+    jobs = make(watch=False)
+    run = jobs.start(afterwards(steps=1))
+    jobs.pause(True)
+    until(lambda: state(jobs, run) == "done")
+    options = {"folder": str(jobs.runs.folder(run).path)}
+    RunFolder.make(jobs.runs.root, "verdict", {"job": "compare.verdict", "options": options})
+    jobs.advance()
+    assert comparisons(jobs) == [run] and len(jobs.waiting()["order"]) == 1

@@ -161,9 +161,19 @@ class Report:
         with contextlib.suppress(OSError):
             print(f"{text}\n{remedy}".strip(), file=sys.stderr)
 
-    def stopped(self, reason: str) -> None:
-        """The end, on request: stop or pause."""
-        self.folder.event("stopped", step=self.step_now, reason=reason)
+    def score(self, step: int, epoch: int, row: Mapping[str, Any]) -> None:
+        """What a comparison after an epoch found: a row as `trainer compare` has it."""
+        self.folder.event("score", step=step, epoch=epoch, row=row)
+        scores = {name: value for name, value in row["scores"].items() if row["values"].get(name)}
+        said = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+        self.say(f"epoch {epoch}/{self.epochs}: score {row['total']:.2f} ({said})")
+        self._scalars(step, {f"compare/{name}": value for name, value in {"total": row["total"], **scores}.items()})
+
+    def stopped(self, reason: str, text: str = "") -> None:
+        """The end before the last step: on request (stop, pause), or early (turned), which `text` explains."""
+        self.folder.event("stopped", step=self.step_now, reason=reason, **({"text": text} if text else {}))
+        if text:
+            self.say(text)
         self._close()
 
     def done(self, files: Sequence[Path]) -> None:

@@ -124,6 +124,10 @@ class RunFolder:
         self._control.mkdir(parents=True, exist_ok=True)
         (self._control / command).touch()
 
+    def asked_to_end(self) -> bool:
+        """Whether stop or pause waits to be taken."""
+        return any((self._control / command).exists() for command in ("stop", "pause"))
+
     def take_command(self) -> Command | None:
         """The most urgent wish, which is then gone; after stop or pause nothing else is wished for."""
         try:

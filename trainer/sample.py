@@ -249,7 +249,7 @@ def sample(
     made: list[Sampled] = []
     warnings: list[str] = []
     folder.mkdir(parents=True, exist_ok=True)
-    with _resting(family, network):
+    with resting(family, network):
         for index, prompt in enumerate(tqdm(prompts, "samples", leave=False)):
             file = folder / f"{begin}_{index:02d}_{time.strftime('%Y%m%d%H%M%S')}_{prompt.seed}.png"
             what = f"sample {index} ({prompt.text[:60]!r})"
@@ -318,7 +318,7 @@ def parameters(prompt: Prompt) -> str:
 
 
 @contextmanager
-def _resting(family: Family, network: nn.Module | None) -> Generator[None]:
+def resting(family: Family, network: nn.Module | None) -> Generator[None]:
     """Everything in eval mode, and afterwards each module in the mode it was in."""
     roots = [family.unet, family.vae, *family.text_encoders]
     awake = [module for root in roots for module in root.modules() if module.training]

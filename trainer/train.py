@@ -82,12 +82,14 @@ def train(work: Work, wish: Wish) -> None:
             report.epoch(epoch)
 
         command = "stop" if wish.stop else work.folder.take_command()
-        stopping = command in ("stop", "pause") and not last
+        stopping, why = command in ("stop", "pause") and not last, ""
         if not stopping:
             if last or due(config.validation, step, epoch):
                 validate(work, step)
             if command == "sample" or due(config.sample, step, epoch) or (last and by_itself(config.sample)):
                 saving.sample(work, step, epoch)
+            if why := work.lookout.look(step, epoch, wish.asked):
+                command, stopping = "turned", not last
         if last:
             break
         if stopping or command == "save" or due(config.save, step, epoch) or passed(saved, config.save.every_minutes):
@@ -97,7 +99,7 @@ def train(work: Work, wish: Wish) -> None:
             saving.keep_state(work, step)
             stated = time.monotonic()
         if stopping:
-            return report.stopped(str(command))
+            return report.stopped(str(command), why)
 
     report.done(saving.finish(work, step))
 

@@ -35,6 +35,7 @@ from trainer.runfolder import RunFolder
 from trainer.sample import Prompt, read_prompts
 from trainer.tree import HUB_ID
 from trainer.validation import Checks
+from trainer.verdict.live import Lookout
 
 Saved = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
@@ -54,6 +55,7 @@ class Work:
     data: Dataset
     checks: Checks
     prompts: list[Prompt]
+    lookout: Lookout
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
@@ -109,7 +111,8 @@ def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = ()) -> Wor
     report.cached(len(data.latents), time.monotonic() - began)
     work = Work(
         folder, config, report, device, family, network, plan, trained, data,
-        Checks(config, trained, held_out, family, cache), prompts, optimizer, schedule,
+        Checks(config, trained, held_out, family, cache), prompts,
+        Lookout(folder, config, report, family, network, trained, plan.steps), optimizer, schedule,
         Scaler(device.type, enabled=config.train.precision == "fp16"), files,
         saved[1]["started"] if saved else time.time(), saved,
     )  # fmt: skip
@@ -118,8 +121,8 @@ def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = ()) -> Wor
 
 
 def make_room(work: Work) -> None:
-    """Takes off the GPU what the steps will not use; a sample would need it all."""
-    if not work.prompts:
+    """Takes off the GPU what the steps will not use; a sample or a comparison would need it all."""
+    if not work.prompts and not work.config.compare.every_epochs:
         if work.config.data.cache_latents:
             work.family.vae.to("cpu")
         if work.config.data.cache_text:

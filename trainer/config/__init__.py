@@ -45,7 +45,7 @@ from trainer.config.optimizers import (
     WarmupStableDecay,
 )
 from trainer.config.parts import Kohya, Part
-from trainer.config.run import SAMPLERS, Output, Sample, Save, Train, Validation
+from trainer.config.run import SAMPLERS, Output, Sample, Save, Train, Validation, Watch
 
 VERSION = 1
 
@@ -73,6 +73,7 @@ class Config(Part):
     save: Save = Save()
     sample: Sample = Sample()
     validation: Validation = Validation()
+    compare: Watch = Watch()
     output: Output = Output()
 
     @model_validator(mode="after")
@@ -88,6 +89,29 @@ class Config(Part):
             raise ValueError(
                 "schedule.type adafactor and optimizer.type adafactor with an empty optimizer.lr belong together:"
                 " choose both, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _comparisons_agree(self) -> Self:
+        watch, save, held_out = self.compare, self.save, self.validation
+        measured = (held_out.share or held_out.folder) and (held_out.every_epochs or held_out.every_steps)
+        if watch.by == "held_out" and not measured:
+            raise ValueError(
+                "compare.by held_out needs pictures that are held out and measured: set validation.share or"
+                " validation.folder, and validation.every_epochs, or set compare.by to score"
+            )
+        if watch.patience and watch.by == "score" and not watch.every_epochs:
+            raise ValueError("compare.patience counts comparisons, and there are none: set compare.every_epochs too")
+        if watch.every_epochs and (not save.every_epochs or watch.every_epochs % save.every_epochs):
+            raise ValueError(
+                f"compare.every_epochs {watch.every_epochs} compares epochs whose files are not kept: set"
+                " save.every_epochs to a number that divides it, such as 1"
+            )
+        if watch.patience and save.keep_last:
+            raise ValueError(
+                "save.keep_last would remove the best file while compare.patience waits for a better one: leave one"
+                " of them empty"
             )
         return self
 
@@ -138,4 +162,5 @@ __all__ = [
     "Train",
     "Validation",
     "WarmupStableDecay",
+    "Watch",
 ]

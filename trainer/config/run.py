@@ -127,6 +127,33 @@ class Validation(Part):
     """Trained pictures that are measured beside them, so that the gap shows."""
 
 
+class Watch(Part):
+    """Draws with the LoRA while it is trained, scores the pictures, and can stop when they get no better."""
+
+    every_epochs: Annotated[Count | None, Field(title="Compare every N epochs")] = None
+    """Draw and score pictures after every n-th epoch, as it is done afterwards; empty for none."""
+    patience: Annotated[Count | None, Field(title="Stop after N comparisons without a better one")] = None
+    """Stop early when so many have come after the best one, and all are surely worse; empty trains to the end."""
+    by: Annotated[Literal["score", "held_out"], Field(title="Stop by")] = "score"
+    """What gets no better: the score of the pictures, or the loss on held-out pictures whenever that is measured."""
+    questions: Annotated[int, Field(ge=1, le=50, title="Compared prompts of each kind")] = 3
+    """Of captions, and of what contradicts them; of prompts without the trigger half as many."""
+    seeds: Annotated[int, Field(ge=1, le=50, title="Seeds of each compared prompt")] = 2
+    """More pictures make the score surer, and take longer."""
+    steps: Annotated[int, Field(ge=1, le=500, title="Sampling steps of a compared picture")] = 20
+    """How many steps each picture takes."""
+    cfg: Annotated[float, Field(ge=0, le=100, title="CFG scale of a compared picture")] = 7.0
+    """How closely the prompt is followed; 1 takes half the time."""
+    afterwards: Annotated[bool, Field(title="Find the best file afterwards")] = False
+    """When the training is done, the page's queue compares its files at several strengths, and says which is best."""
+
+    @model_validator(mode="after")
+    def _noise(self) -> Self:
+        if self.patience and self.by == "score" and self.seeds < 2:
+            raise ValueError("patience tells worse from noise by other seeds: set seeds to 2 or more")
+        return self
+
+
 class Output(Part):
     """Where the LoRA goes, and what its file says about itself."""
 
