@@ -47,6 +47,9 @@ LONGEST = (
     "test_tags_page",
     "test_grid_page",
     "test_generate_page",
+    "test_verdict_page",
+    "test_truth_set",
+    "test_compare_run",
 )
 """Files that take minutes: begun first, or one core would wait for the other at the end."""
 Tree = dict[str, Any]

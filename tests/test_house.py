@@ -23,7 +23,10 @@ TORCH_FREE = (
     *("trainer.options", "trainer.__main__", "trainer.kohya", "trainer.dataset_toml", "trainer.advice", "trainer.tree"),
     *(f"trainer.compare.{name}" for name in ("options", "prompts", "samplers", "shelf", "plan", "sheet", "command")),
     *("trainer.tools.options", "trainer.tools.command", "trainer.tools.report"),
-    *(f"trainer.verdict.{name}" for name in ("command", "diagnosis", "facial", "models", "noise", "options")),
+    *(
+        f"trainer.verdict.{name}"
+        for name in ("command", "diagnosis", "facial", "models", "noise", "options", "patience")
+    ),
     *(f"trainer.verdict.{name}" for name in ("programs", "questions", "scores", "setting", "tagging", "use")),
     *("trainer.verdict.use_options", "trainer.verdict.verdict", "trainer.verdict.wording"),
     *("trainer.aside", "trainer.downloads", "trainer.flags", "trainer.jobs", "trainer.snapshots", "trainer.undo"),

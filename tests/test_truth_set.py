@@ -50,7 +50,15 @@ def test_a_run_comes_out_as_it_is_told(run: Any, results: dict[str, Any], tmp_pa
         found = true_score(family, run.made())
     assert found.score == pytest.approx(truth[files[-1].stem, 1.0]["truth"], abs=0.05)
     options = Compare(
-        folder=str(trained.path), strengths=(1.0,), average=False, seeds=1, steps=8, cfg=4, batch=24, device="cpu"
+        folder=str(trained.path),
+        strengths=(1.0,),
+        average=False,
+        questions=2,
+        seeds=1,
+        steps=8,
+        cfg=4,
+        batch=24,
+        device="cpu",
     )
     best = compare(options, painter=paint).to_json()["verdict"]["best"]
     full = [one["truth"] for (_, strength), one in truth.items() if strength == 1.0]
