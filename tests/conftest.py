@@ -50,6 +50,10 @@ LONGEST = (
     "test_verdict_page",
     "test_truth_set",
     "test_compare_run",
+    "test_watch",
+    "test_verdict_witnesses",
+    "test_use",
+    "test_verdict",
 )
 """Files that take minutes: begun first, or one core would wait for the other at the end."""
 Tree = dict[str, Any]

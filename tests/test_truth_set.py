@@ -1,4 +1,4 @@
-"""Three runs of the truth set over again: the same training, the same truth, and a verdict that is worth as much."""
+"""Three runs of the truth set over again: the same training, the same truth, and what the verdict measures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainer.pocket.draw import PLACES, one_creature, paint_creature
 from trainer.verdict.options import Compare
 from trainer.verdict.run import run as compare
 
-SHORT = [run for run in (*FIT, *TABLE) if run.name.startswith("short")][:3]
+SHORT = [run for run in TABLE if run.name in ("short-53", "short-54", "hot-49")]
 
 
 @pytest.fixture(scope="module")
@@ -40,29 +40,21 @@ def test_the_table_holds_enough_runs_of_other_characters(results: dict[str, Any]
 
 @pytest.mark.parametrize("run", SHORT, ids=lambda run: run.name)
 def test_a_run_comes_out_as_it_is_told(run: Any, results: dict[str, Any], tmp_path: Path, models: Path) -> None:
-    """Fewer pictures are drawn here than for the table, so the pick may be another one, but none that is much worse."""
+    """Its first two files; the verdict draws fewer pictures here than for the table."""
     told = results[run.name]
     truth = {(one["label"], one["strength"]): one for one in told["candidates"]}
-    trained, paint = run.train(tmp_path), painter()
-    files = checkpoints_of(str(trained.path))
-    assert {file.stem for file in files} == {label for label, _ in truth}
-    with merged(paint, Stage(Look()).base("pocket"), files[-1], 1.0) as family:
+    trained, paint = run.train(tmp_path, files=2), painter()
+    first, second = checkpoints_of(str(trained.path))
+    early, late = (truth[f"{run.made().trigger}-{epoch:06}", 1.0] for epoch in (1, 2))
+    assert (first.stem, second.stem) == (early["label"], run.made().trigger)
+    with merged(paint, Stage(Look()).base("pocket"), second, 1.0) as family:
         found = true_score(family, run.made())
-    assert found.score == pytest.approx(truth[files[-1].stem, 1.0]["truth"], abs=0.05)
-    options = Compare(
-        folder=str(trained.path),
-        strengths=(1.0,),
-        average=False,
-        questions=2,
-        seeds=1,
-        steps=8,
-        cfg=4,
-        batch=24,
-        device="cpu",
-    )
-    best = compare(options, painter=paint).to_json()["verdict"]["best"]
-    full = [one["truth"] for (_, strength), one in truth.items() if strength == 1.0]
-    assert truth[best["label"], 1.0]["truth"] >= 0.6 * max(full) > 0.6 * min(full)
+    assert found.score == pytest.approx(late["truth"], abs=0.05)
+    options = {"questions": 4, "seeds": 2, "steps": 8, "cfg": 4, "batch": 24, "device": "cpu", "average": False}
+    told = compare(Compare(folder=str(trained.path), strengths=(1.0,), **options), painter=paint).to_json()
+    for row, one in zip(told["rows"], (early, late), strict=True):
+        assert row["scores"]["likeness"] == pytest.approx(one["likeness"], abs=0.25)
+        assert row["scores"]["burn"] == pytest.approx(one["burn"], abs=0.1)
 
 
 def test_the_truth_knows_a_character_from_others() -> None:

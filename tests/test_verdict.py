@@ -315,7 +315,7 @@ def test_no_rows_are_refused() -> None:
 # Noise
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), little=st.floats(0.01, 0.1), more=st.floats(1.1, 5.0), gap=st.floats(0.05, 0.2))
 def test_more_noise_gives_less_confidence(seed: int, little: float, more: float, gap: float) -> None:
     """With the means as they are, no noise moves anything beyond 0 and 1 here, where totals would be cut off."""

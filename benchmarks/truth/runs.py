@@ -38,8 +38,8 @@ class Run:
         """Its character."""
         return Character.made(self.character, self.places)
 
-    def train(self, folder: Path) -> RunFolder:
-        """Trains it below `folder`, or takes what was trained before."""
+    def train(self, folder: Path, files: int = FILES) -> RunFolder:
+        """Trains it below `folder`, or takes what was trained before; as far as its first `files` files."""
         runs = folder / "runs" / self.name
         for path in runs.iterdir() if runs.is_dir() else ():
             if RunFolder(path).state() == "done":
@@ -51,7 +51,9 @@ class Run:
             assert each % self.pictures == 0, f"{self.name}: {each} uses an epoch do not divide by {self.pictures}"
             character.write(data / "img", self.pictures, self.character, each // self.pictures)
             character.write(data / "held_out", HELD_OUT, self.character + 10**6, 1)
-        run = RunFolder.create(runs, self.config(data))
+        config = self.config(data)
+        steps = config.train.model_copy(update={"steps": self.steps // FILES * files})
+        run = RunFolder.create(runs, config.model_copy(update={"train": steps}))
         assert train.run(run) == 0, f"{self.name}: the training failed"
         return run
 
