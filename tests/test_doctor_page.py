@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse
-from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from tests.browser import needs_browser
+from tests.elements import Show, page_of, showing
 from tests.serving import Served, free_port
-from tests.waiting import PATIENCE, until
+from tests.waiting import until
 from trainer.doctor.options import Doctor
 from trainer.doctor.report import report
 from trainer.durable import write_json
@@ -236,7 +234,7 @@ class Server:
             *toolapi.routes(self.settings, self.jobs),
             *pictures.routes(self.settings),
             *doctor.routes(self.settings),
-            Route("/page", page),
+            page_of("likeness-doctor", "page.js", LOOKS),
         ]
         self.served = Served(site, self.settings.port)
         self.address = self.served.address
@@ -258,20 +256,6 @@ class Server:
         self.served.stop()
 
 
-async def page(request: Request) -> HTMLResponse:
-    """The element, with the colours of the theme; `?dark` as Gradio does it."""
-    from webui.theme import theme
-
-    dark = "dark" if "dark" in request.query_params else ""
-    links = "".join(f'<link rel="stylesheet" href="static/{look}.css">' for look in LOOKS)
-    own = "body { margin: 0; padding: 12px; background: var(--body-background-fill); font-family: var(--font); }"
-    return HTMLResponse(
-        f'<!doctype html><html class="{dark}"><meta name="viewport" content="width=device-width">'
-        f"<style>{theme()._get_theme_css()} {own}</style>{links}<body class='{dark}'>"
-        '<likeness-doctor></likeness-doctor><script type="module" src="static/page.js"></script>'
-    )
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     made = Server(tmp_path)
@@ -279,32 +263,19 @@ def server(tmp_path: Path) -> Iterator[Server]:
     made.stop()
 
 
-Show = Callable[..., Any]
-
-
 @pytest.fixture
 def show(server: Server, browser: Any) -> Iterator[Show]:
-    """Opens the page; fails when a script fails, or when anything but our server is asked."""
-    contexts, wrong = [], []
+    """Opens the page with a data set chosen."""
+    with showing(browser, server.address) as go:
 
-    def go(width: int = 1280, query: str = "", folder: str | None = None) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")
-        contexts.append(context)
-        chosen = str(server.set) if folder is None else folder
-        context.add_init_script(
-            f"sessionStorage.getItem('likeness-data') || sessionStorage.setItem('likeness-data', '{chosen}')"
-        )
-        view = context.new_page()
-        view.set_default_timeout(1000 * PATIENCE)
-        view.on("pageerror", lambda error: wrong.append(f"{error} {error.stack}"))
-        view.on("request", lambda asked: asked.url.startswith((server.address, "data:")) or wrong.append(asked.url))
-        view.goto(f"{server.address}page?{query}")
-        return view
+        def chosen(width: int = 1280, query: str = "", folder: str | None = None) -> Any:
+            name = str(server.set) if folder is None else folder
+            return go(
+                width, query,
+                f"sessionStorage.getItem('likeness-data') || sessionStorage.setItem('likeness-data', '{name}')",
+            )  # fmt: skip
 
-    yield go
-    for context in contexts:
-        context.close()
-    assert not wrong
+        yield chosen
 
 
 def texts(view: Any, selector: str) -> list[str]:

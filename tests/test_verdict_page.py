@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,13 @@ import pytest
 from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse
-from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from tests.browser import needs_browser
+from tests.elements import Show, page_of, showing
 from tests.pictures import draw_folder
 from tests.serving import Served, free_port
-from tests.waiting import PATIENCE, until
+from tests.waiting import until
 from trainer.config import Config
 from trainer.durable import write_json
 from trainer.runfolder import RunFolder
@@ -332,50 +330,25 @@ class Server:
     def __init__(self, jobs: Jobs) -> None:
         site = [
             *api.routes(jobs.settings, jobs), *toolapi.routes(jobs.settings, jobs),
-            *verdicts.routes(jobs.settings, jobs), *pictures.routes(jobs.settings), Route("/page", page),
+            *verdicts.routes(jobs.settings, jobs), *pictures.routes(jobs.settings),
+            page_of("likeness-verdict", "verdict.js", LOOKS),
         ]  # fmt: skip
         self.served = Served(site, free_port())
 
 
-async def page(request: Request) -> HTMLResponse:
-    """The element, with the colours of the theme; `?dark` as Gradio does it."""
-    from webui.theme import theme
-
-    dark = "dark" if "dark" in request.query_params else ""
-    links = "".join(f'<link rel="stylesheet" href="static/{look}.css">' for look in LOOKS)
-    own = "body { margin: 0; padding: 12px; background: var(--body-background-fill); font-family: var(--font); }"
-    return HTMLResponse(
-        f'<!doctype html><html class="{dark}"><meta name="viewport" content="width=device-width">'
-        f'<link rel="icon" href="data:,"><style>{theme()._get_theme_css()} {own}</style>{links}<body class="{dark}">'
-        '<likeness-verdict></likeness-verdict><script type="module" src="static/verdict.js"></script>'
-    )
-
-
-Show = Callable[..., Any]
-
-
 @pytest.fixture
 def show(jobs: Jobs, browser: Any) -> Iterator[Show]:
-    """Opens the page; fails when a script fails, or when anything but our server is asked."""
+    """Opens the page with its form."""
     served = Server(jobs).served
-    contexts, wrong = [], []
+    with showing(browser, served.address) as go:
 
-    def go(width: int = 1280, query: str = "") -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")
-        contexts.append(context)
-        view = context.new_page()
-        view.set_default_timeout(1000 * PATIENCE)
-        view.on("pageerror", lambda error: wrong.append(f"{error} {error.stack}"))
-        view.on("request", lambda asked: asked.url.startswith((served.address, "data:")) or wrong.append(asked.url))
-        view.goto(f"{served.address}page?{query}")
-        view.get_by_label("Which file is best of").wait_for()
-        return view
+        def ready(width: int = 1280, query: str = "") -> Any:
+            view = go(width, query)
+            view.get_by_label("Which file is best of").wait_for()
+            return view
 
-    yield go
-    for context in contexts:
-        context.close()
+        yield ready
     served.stop()
-    assert not wrong
 
 
 def column(view: Any, number: int) -> list[str]:

@@ -16,7 +16,7 @@ from trainer.errors import InputError
 from webui import votes
 from webui.gridform import JOB, values_of
 from webui.jobs import Jobs
-from webui.runs import Conflict, Facts, Missing
+from webui.runs import Conflict, Facts, Missing, stamp_of
 
 PLAN, SHEET, PICTURES = "grid.json", "sheet.png", "pictures"
 PARTS = (PLAN, PICTURES, SHEET, votes.FILE)
@@ -106,12 +106,12 @@ class Grids:
 
     def _line(self, folder: Path, run: Facts | None) -> Facts | None:
         """A grid in short; None for a folder that holds none. `stamp` is "" while it is not planned yet."""
-        told = _stamp(folder / PLAN)
+        told = stamp_of(folder / PLAN)
         if told is None and run is None:
             return None
         fresh = told is not None and (run is None or told[0] / 1e9 >= run["created"])
         short = _short(folder, *told) if told and fresh else {**EMPTY, "prompt": self._wanted(run).get("prompt", "")}
-        pictures = _count(folder, _stamp(folder / PICTURES)) if fresh else 0
+        pictures = _count(folder, stamp_of(folder / PICTURES)) if fresh else 0
         state = run["state"] if run else "done" if pictures == short["cells"] else "stopped"
         return {
             "folder": str(folder),
@@ -139,7 +139,7 @@ class Grids:
             story = self.jobs.runs.story(run["id"]).events
             told = {Path(str(event.get("file"))).name for event in story if event.get("kind") == "cell"}
             names = {name for name in names if Path(name).name in told}
-        stamps = {name: _stamp(folder / name) for name in sorted(names)}
+        stamps = {name: stamp_of(folder / name) for name in sorted(names)}
         return {name: stamp[0] for name, stamp in stamps.items() if stamp}
 
     def _left(self, run: Facts, cells: int) -> float | None:
@@ -195,14 +195,6 @@ def check_free(folder: Path, grids: Grids) -> None:
         raise Conflict(f"out: {run['id']} is drawing into {folder}; stop it first, or give another folder")
     if folder.is_file():
         raise InputError(f"out: {folder} is a file; give a folder")
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
 
 
 @lru_cache(500)

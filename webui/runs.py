@@ -75,7 +75,9 @@ class Runs:
     def line(self, run: str) -> Facts:
         """One run in short. Costs a few looks at files while nothing changes."""
         folder = self.folder(run)
-        stamp = [_stamp(folder.path / name) for name in ("events.jsonl", "pid.json", "note.txt", "checkpoints", UNDONE)]
+        stamp = [
+            stamp_of(folder.path / name) for name in ("events.jsonl", "pid.json", "note.txt", "checkpoints", UNDONE)
+        ]
         kept = self._lines.get(run)
         if kept is None or kept[0] != stamp:
             kept = stamp, _line(folder)
@@ -221,7 +223,7 @@ def samples(folder: RunFolder, story: Story) -> list[Facts]:
 
 def link(folder: RunFolder, file: str) -> Facts:
     """A file of a run: name, address relative to the page, size in bytes (None when it is gone)."""
-    stamp = _stamp(folder.path / file)
+    stamp = stamp_of(folder.path / file)
     return {
         "file": file,
         "url": f"api/runs/{quote(folder.path.name, safe='')}/file/{quote(file)}",
@@ -324,7 +326,7 @@ def _start(folder: RunFolder) -> Event:
 
 def _newest(folder: RunFolder, kind: str) -> Event:
     """The newest event of a kind; only if many others came after it, more than the last words are read."""
-    stamp, mark = _stamp(folder.path / "events.jsonl"), f'"kind": "{kind}"'.encode()
+    stamp, mark = stamp_of(folder.path / "events.jsonl"), f'"kind": "{kind}"'.encode()
     size = stamp[1] if stamp else 0
     for start in dict.fromkeys((max(0, size - TAIL), 0)):
         with contextlib.suppress(FileNotFoundError), open(folder.path / "events.jsonl", "rb") as file:
@@ -368,7 +370,8 @@ def _told(event: Event) -> Facts:
     return {"text": text, "remedy": remedy[:1].upper() + remedy[1:]}
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """By what a file is known to be as it was: its time of change in nanoseconds and its size; None without one."""
     try:
         found = path.stat()
     except OSError:
