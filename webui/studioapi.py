@@ -18,7 +18,6 @@ from webui.studio import RANDOM, Studio
 from webui.toolform import form_of, keep, kept, options_of
 
 JOB = "compare.sample"
-ANOTHER = f"{RANDOM[-1]} takes another each time."
 WORN = "Worn by each picture at the strength of its slider; `<lora:name:0.8>` in the prompt does the same."
 
 

@@ -37,16 +37,16 @@ class Gallery:
         self.base = self.stage.base(setting.base)
         self.asked = seeded(asked, options.seed, options.seeds)
 
-    def shots(self, worn: Sequence[Worn]) -> list[Shot]:
+    def shots(self, worn: Worn | None) -> list[Shot]:
         """What is drawn of a candidate; without a LoRA the prompts are bare."""
         chosen = self.stage.chosen()
         made = [
             self.stage.shot(chosen._replace(prompt=question.prompt if worn else question.bare, seed=seed))
             for question, seed in self.asked
         ]
-        return [replace(shot, loras=tuple(worn)) for shot in made]
+        return [replace(shot, loras=(worn,) if worn else ()) for shot in made]
 
-    def draw(self, worn: Sequence[Worn], tick: Callable[[], None], told: Callable[[int], None]) -> list[Path]:
+    def draw(self, worn: Worn | None, tick: Callable[[], None], told: Callable[[int], None]) -> list[Path]:
         """The files of the pictures of a candidate, those that are missing drawn. told: of how many are there."""
         shots = self.shots(worn)
         files = [self.pool / f"{shot.key(self.painter.precision)}.png" for shot in shots]

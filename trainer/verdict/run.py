@@ -176,7 +176,7 @@ class Comparison:
             self._done = before + drawn
             self.tell(self._done, self._total)
 
-        return self.gallery.draw([worn] if worn else [], self.tick, count)
+        return self.gallery.draw(worn, self.tick, count)
 
     def _undress(self) -> Family:
         """The base model as it came."""

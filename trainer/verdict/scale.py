@@ -89,7 +89,10 @@ class BaseWitness:
         shown = [pictures[n] for n in self.contradicting]
         rivals = self.eye.errors(shown, self.rivals).amin(1)
         asked = [self.exhibit.asked[n][0].bare for n in self.contradicting]
-        mine = torch.cat([self.eye.errors([one], [text])[0] for one, text in zip(shown, asked, strict=True)])
+        mine = torch.zeros(len(shown))
+        for text in dict.fromkeys(asked):
+            places = [place for place, other in enumerate(asked) if other == text]
+            mine[places] = self.eye.errors([shown[place] for place in places], [text])[:, 0]
         return rivals - mine
 
     def _strange(self, pictures: Sequence[Image.Image]) -> Tensor:

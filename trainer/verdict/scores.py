@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Kind = Literal["file", "average", "ema"]
+Kind = Literal["file", "average"]
 
 
 @dataclass(frozen=True)
