@@ -325,7 +325,7 @@ def test_the_time_left_is_told_though_each_step_takes_long(tmp_path: Path, monke
 
 def test_a_job_that_ends_while_one_looks_has_its_last_words(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder.make(jobs.runs.root, "test", {"job": "images.resize", "options": {"folder": "/x"}})
-    monkeypatch.setattr(runs, "_stamp", lambda path: None)  # as if all of it happened within one look
+    monkeypatch.setattr(runs, "stamp_of", lambda path: None)  # as if all of it happened within one look
     run.write_pid()
     assert (jobs.line(run.path.name)["state"], jobs.line(run.path.name)["about"]["summary"]) == ("running", None)
     run.event("done", summary="3 made.")
