@@ -35,7 +35,7 @@ from diffusers.schedulers.scheduling_lms_discrete import LMSDiscreteScheduler  #
 from numpy.polynomial import polynomial
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from trainer import config
@@ -44,6 +44,7 @@ from trainer.durable import write_aside
 from trainer.errors import InputError
 from trainer.families.base import Conditioning, Family
 from trainer.families.text import CHUNK, number_caption, tokenize
+from trainer.networks.base import Network
 
 
 class SampleError(InputError):
@@ -239,7 +240,7 @@ def stem(name: str, step: int, epoch: int | None) -> str:
 
 
 def sample(
-    family: Family, network: nn.Module | None, prompts: Sequence[Prompt], folder: Path, begin: str
+    family: Family, network: Network | None, prompts: Sequence[Prompt], folder: Path, begin: str
 ) -> tuple[list[Sampled], list[str]]:
     """Makes a PNG of each prompt in `folder`, and says in words what went wrong.
 
@@ -318,7 +319,7 @@ def parameters(prompt: Prompt) -> str:
 
 
 @contextmanager
-def resting(family: Family, network: nn.Module | None) -> Generator[None]:
+def resting(family: Family, network: Network | None) -> Generator[None]:
     """Everything in eval mode, and afterwards each module in the mode it was in."""
     roots = [family.unet, family.vae, *family.text_encoders]
     awake = [module for root in roots for module in root.modules() if module.training]

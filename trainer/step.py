@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.config import Objective
 from trainer.families.base import Conditioning, Family, Sizes, Tokens
-from trainer.networks.lora import LoraNetwork
+from trainer.networks.base import Network
 from trainer.objectives import per_sample_loss, weigh
 
 
@@ -39,7 +39,7 @@ class Draws:
     """[B] booleans: which pictures the model is to see as it did without the network."""
 
 
-def micro_loss(family: Family, network: LoraNetwork, draws: Draws, objective: Objective) -> tuple[Tensor, Tensor]:
+def micro_loss(family: Family, network: Network, draws: Draws, objective: Objective) -> tuple[Tensor, Tensor]:
     """The loss to go backward from, no dimensions, and the loss of each picture [B]; float32.
 
     Draw the network's dropouts first (`network.draw`): they are part of the step's input too.

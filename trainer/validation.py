@@ -13,7 +13,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.folders import Collection
 from trainer.draws import seed_of
 from trainer.families.base import Family
-from trainer.networks.lora import LoraNetwork
+from trainer.networks.base import Network
 from trainer.objectives import draw_noise
 from trainer.plan import once
 from trainer.step import Draws, micro_loss
@@ -30,7 +30,7 @@ class Checks:
             self.trained = Dataset(self.config, few(trained, config), family, cache)
 
     @torch.no_grad()
-    def measure(self, family: Family, network: LoraNetwork, data: Dataset) -> float:
+    def measure(self, family: Family, network: Network, data: Dataset) -> float:
         """Mean loss over pictures and timesteps; the same draws each time, whatever else the training does."""
         config, seed = self.config, self.config.seed
         network.eval()

@@ -27,7 +27,8 @@ from trainer.families.base import Family
 from trainer.families.detect import detect_base
 from trainer.families.find import find_base
 from trainer.metadata import File
-from trainer.networks.lora import LoraNetwork
+from trainer.networks import attach
+from trainer.networks.base import Network
 from trainer.optimizers import Scaler, build, make_schedule
 from trainer.plan import Plan, make_plan, once, split
 from trainer.report import Report
@@ -49,7 +50,7 @@ class Work:
     report: Report
     device: torch.device
     family: Family
-    network: LoraNetwork
+    network: Network
     plan: Plan
     pictures: Collection
     data: Dataset
@@ -91,7 +92,7 @@ def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = ()) -> Wor
     family = load_family(config.model, device, DTYPES[config.train.precision], config.captions, report.say)
     warn_of_long_captions(family, trained, config.captions.max_tokens, report)
     set_up(family, config)
-    network = LoraNetwork.attach(family, config.network, config.rates, config.seed, config.train.full)
+    network = attach(family, config)
     for part in {*family.parts} - {place.part for place in network.places.values()}:
         if getattr(config.rates, part):
             report.warning(f"{config.network.start_from} has no layers for the {part}: it is not trained")

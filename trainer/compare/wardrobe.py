@@ -10,9 +10,10 @@ from torch import nn
 from trainer.compare.shelf import digest_of
 from trainer.compare.shot import Worn
 from trainer.families.base import Family
+from trainer.networks.base import Place
 from trainer.networks.keys import PARTS, Target, kohya_name
 from trainer.networks.layer import LoraLayer
-from trainer.networks.lora import Place, match
+from trainer.networks.lora import match
 from trainer.networks.lora_file import Weights, read_lora
 
 Outfit = tuple[tuple[str, float, float], ...]

@@ -10,56 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
 
 from trainer.config import Lora, Rates
 from trainer.draws import seed_of
+from trainer.networks.base import Loaded, Model, Norms, Place
 from trainer.networks.keys import PARTS, Target, kohya_name, other_names, targets
 from trainer.networks.layer import LoraLayer
 from trainer.networks.lora_file import NetworkError, Weights, check_family, layers_of, read_lora
 
 SAME_ALPHA = 1 / 256  # an alpha is rounded by its file's precision too; bf16 keeps 8 bits
-
-
-class Model(Protocol):
-    """What a network needs to know of a model family."""
-
-    @property
-    def name(self) -> str:
-        """The family's word in the schema."""
-        ...
-
-    @property
-    def parts(self) -> Mapping[str, nn.Module]:
-        """What can be trained, by part."""
-        ...
-
-
-class Place(NamedTuple):
-    """Where a layer goes."""
-
-    part: str
-    path: str
-    module: Target
-
-
-class Loaded(NamedTuple):
-    """What became of a file: layers taken, layers that the file lacks, layers of the file that have no place."""
-
-    taken: tuple[str, ...]
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
-
-
-class Norms(NamedTuple):
-    """What `limit_norms` did, as tensors without dimensions."""
-
-    scaled: Tensor
-    mean: Tensor
-    largest: Tensor
 
 
 class LoraNetwork(nn.Module):

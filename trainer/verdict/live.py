@@ -22,7 +22,7 @@ from trainer.config import Config
 from trainer.data.folders import Collection
 from trainer.durable import make_folder, write_aside
 from trainer.families.base import Family
-from trainer.networks.lora import LoraNetwork
+from trainer.networks.base import Network
 from trainer.report import Report
 from trainer.runfolder import RunFolder
 from trainer.sample import resting
@@ -57,7 +57,7 @@ class Lookout:
     config: Config
     report: Report
     family: Family
-    network: LoraNetwork
+    network: Network
     pictures: Collection
     steps: int
     """Of the whole training."""
