@@ -105,7 +105,7 @@ def test_people_get_hair_and_clothes_in_the_words_of_their_captions() -> None:
 def test_each_kind_has_its_share_and_its_bare_twin() -> None:
     _, questions = asked(SENTENCES, "zk9 creature", 4)
     kinds = [one.kind for one in questions]
-    assert (kinds.count("subject"), kinds.count("contradicting"), kinds.count("plain")) == (4, 4, 2)
+    assert (kinds.count("subject"), kinds.count("contradicting"), kinds.count("plain")) == (4, 4, 4)
     assert {one.prompt for one in questions if one.kind == "subject"} == {*SENTENCES}  # one of them twice
     assert not any("zk9" in one.bare for one in questions)
     assert all(one.prompt == one.bare for one in questions if one.kind == "plain")
@@ -286,7 +286,8 @@ def test_a_lora_that_does_nothing_is_as_the_base_model(go: Go, folder: RunFolder
     report = go({**words, "average": False, "strengths": [1.0]})
     for row in report.found["rows"]:
         assert row["scores"]["likeness"] == pytest.approx(0, abs=1e-4)
-        assert row["scores"]["spill"] == 0 and row["scores"]["burn"] == 0
+        assert row["scores"]["spill"] == pytest.approx(0, abs=1e-4) and row["scores"]["burn"] == 0
+        assert row["scores"]["obedience"] == pytest.approx(1, abs=1e-4)
         assert row["scores"]["variety"] == pytest.approx(1, abs=0.3)
     assert report.found["verdict"]["diagnosis"] != "good"
 

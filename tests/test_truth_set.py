@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.truth.bench import RESULTS, WAYS, painter, right
-from benchmarks.truth.measure import merged, true_score
+from benchmarks.truth.measure import Truth, merged
 from benchmarks.truth.runs import FIT, TABLE
 from benchmarks.truth.world import Character, character_shown, place_shown
 from trainer.compare.options import Look
@@ -19,7 +19,7 @@ from trainer.pocket.draw import PLACES, one_creature, paint_creature
 from trainer.verdict.options import Compare
 from trainer.verdict.run import run as compare
 
-SHORT = [run for run in TABLE if run.name in ("short-53", "short-54", "hot-49")]
+SHORT = [run for run in TABLE if run.name in ("short-73", "short-74", "hot-69")]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,9 @@ def test_a_run_comes_out_as_it_is_told(run: Any, results: dict[str, Any], tmp_pa
     first, second = checkpoints_of(str(trained.path))
     early, late = (truth[f"{run.made().trigger}-{epoch:06}", 1.0] for epoch in (1, 2))
     assert (first.stem, second.stem) == (early["label"], run.made().trigger)
+    found = Truth()
     with merged(paint, Stage(Look()).base("pocket"), second, 1.0) as family:
-        found = true_score(family, run.made())
+        found.look(family, run.made(), 0)
     assert found.score == pytest.approx(late["truth"], abs=0.05)
     options = {"questions": 4, "seeds": 2, "steps": 8, "cfg": 4, "batch": 24, "device": "cpu", "average": False}
     told = compare(Compare(folder=str(trained.path), strengths=(1.0,), **options), painter=paint).to_json()

@@ -90,7 +90,7 @@ def test_a_strength_is_told_by_what_is_worse_beside_it() -> None:
 
 
 def test_a_tie_is_called_one_and_the_earlier_is_taken() -> None:
-    rows = run([0.2, 0.6, 0.605])
+    rows = run([0.2, 0.6, 0.6])
     verdict = judge(rows, FACTS)
     assert verdict.pick is rows[1]
     assert verdict.ties == (rows[2],)
@@ -122,7 +122,7 @@ def test_noise_makes_a_tie_that_the_mean_decides() -> None:
 
 def test_of_many_that_tie_the_reason_is_told_as_it_is() -> None:
     """The pick is neither the earliest of all nor the best by a hair."""
-    rows = [row(1, 1.4, noise=0.3, likeness=0.64), row(2, 0.8, noise=0.3, likeness=0.697), row(3, 0.8, likeness=0.7)]
+    rows = [row(1, 1.4, noise=0.3, likeness=0.64), row(2, 0.8, noise=0.3, likeness=0.7), row(3, 0.8, likeness=0.7)]
     verdict = judge(rows, FACTS)
     assert verdict.pick is rows[1]
     assert said(verdict) == (
@@ -221,7 +221,7 @@ def test_a_weak_strength_does_not_hide_that_a_lora_is_burnt() -> None:
 def test_a_leak(regularised: bool, words: str) -> None:
     verdict = judge(run([0.6, 0.8], spill=0.7), replace(FACTS, regularised=regularised))
     assert (verdict.pick, verdict.diagnosis) == (None, "leak")
-    assert "shows the likeness without the trigger (spill 0.70" in said(verdict)
+    assert "changes pictures without the trigger (spill 0.70" in said(verdict)
     assert words in verdict.next_step
 
 
@@ -251,7 +251,7 @@ def test_one_without_fault_is_preferred_unless_it_is_far_behind() -> None:
     near = [row(1, likeness=0.66), row(2, likeness=0.75, spill=0.45)]
     assert near[0].total > 0.9 * near[1].total
     assert judge(near, FACTS).pick is near[0]
-    far = [row(1, likeness=0.42, obedience=0.61), row(2, likeness=0.95, obedience=0.95, spill=0.45)]
+    far = [row(1, likeness=0.42, obedience=0.61), row(2, likeness=0.95, obedience=0.95, spill=0.41)]
     verdict = judge(far, FACTS)
     assert (verdict.pick, verdict.best, verdict.diagnosis) == (None, far[1], "leak")
 

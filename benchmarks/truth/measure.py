@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -17,7 +18,7 @@ from trainer.pocket.sampler import paint
 from .world import Character, character_shown, place_shown, plain_prompts, plain_shown, trigger_prompts
 
 TRIGGER, PLAIN = 84, 28
-"""Pictures with the trigger, twelve of each place, and pictures without it."""
+"""Pictures of a round: with the trigger, twelve of each place, and without it."""
 STEPS, GUIDANCE = 8, 4.0
 
 
@@ -40,31 +41,31 @@ def merged(painter: Painter, base: Base, file: Path, strength: float) -> Iterato
             layer.frozen[0].weight.data = weight
 
 
-@dataclass(frozen=True)
+@dataclass
 class Truth:
     """What is true of a candidate, each 0 to 1."""
 
-    shown: float
-    """The character, in the place that was asked for, where the trigger was."""
-    plain: float
-    """What was asked without the trigger."""
+    shown: list[float] = field(default_factory=list)
+    """For each picture asked with the trigger: the character, in the place that was asked for."""
+    plain: list[float] = field(default_factory=list)
+    """For each picture asked without the trigger: what was asked."""
 
     @property
     def score(self) -> float:
         """That a picture asked with the trigger comes out, and one asked without it does too."""
-        return self.shown * self.plain
+        return fmean(self.shown) * fmean(self.plain)
 
-
-def true_score(family: Family, character: Character) -> Truth:
-    """What a model with a LoRA in its weights draws, by the pixel rules."""
-    asked, plain = trigger_prompts(character, TRIGGER), plain_prompts(character, PLAIN)
-    prompts = [prompt for prompt, *_ in (*asked, *plain)]
-    with torch.no_grad():
-        pictures = paint(family.unet, family.vae, family.text_encoders[0], prompts, STEPS, GUIDANCE)
-    look = character.look
-    shown = [
-        character_shown(picture, look) * place_shown(picture, place, look)
-        for picture, (_, place) in zip(pictures, asked, strict=False)
-    ]
-    others = [plain_shown(picture, c, s) for picture, (_, c, s) in zip(pictures[len(asked) :], plain, strict=True)]
-    return Truth(sum(shown) / len(shown), sum(others) / len(others))
+    def look(self, family: Family, character: Character, number: int) -> None:
+        """One more round of what a model with a LoRA in its weights draws, by the pixel rules."""
+        asked, plain = trigger_prompts(character, TRIGGER), plain_prompts(character, PLAIN)
+        prompts = [prompt for prompt, *_ in (*asked, *plain)]
+        first = number * len(prompts)
+        with torch.no_grad():
+            pictures = paint(family.unet, family.vae, family.text_encoders[0], prompts, STEPS, GUIDANCE, first)
+        look = character.look
+        self.shown += [
+            character_shown(picture, look) * place_shown(picture, place, look)
+            for picture, (_, place) in zip(pictures, asked, strict=False)
+        ]
+        others = zip(pictures[len(asked) :], plain, strict=True)
+        self.plain += [plain_shown(picture, colour, shape) for picture, (_, colour, shape) in others]

@@ -92,11 +92,8 @@ def _listed(first: int, characters: int, counts: dict[str, int]) -> list[Run]:
     return [Run(f"{kind}-{first + n:02}", first + n % characters, **KINDS[kind]) for n, kind in enumerate(kinds)]
 
 
-FIT = _listed(
-    0, 6, {"plain": 2, "text": 2, "warm": 2, "hot": 2, "few": 2, "short": 2, "cold": 1, "long": 1, "place": 1}
-)
-"""The runs that the weights of the total were fixed on."""
-TABLE = _listed(
-    40, 10, {"plain": 3, "text": 3, "warm": 3, "hot": 2, "few": 2, "short": 2, "cold": 2, "long": 2, "place": 1}
-)
-"""The runs that the verdict was tried on, each once."""
+COUNTS = {"plain": 3, "text": 3, "warm": 3, "hot": 2, "few": 2, "short": 2, "cold": 2, "long": 2, "place": 1}
+FIT = _listed(40, 10, COUNTS)
+"""The runs that the measures and their weights were made on."""
+TABLE = _listed(60, 10, COUNTS)
+"""The runs that the verdict was tried on afterwards, each once."""

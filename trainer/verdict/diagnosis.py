@@ -24,7 +24,7 @@ OBEYS = 0.6
 BURNT = 0.5
 """Burn: half way to ruined, which everyone sees."""
 LEAK = 0.4
-"""Spill: what counts as likeness, without the trigger."""
+"""Spill: above, two of five things that the base model draws without the trigger are gone."""
 COPIED = 0.7
 """Copying: most of the way from what training pictures have in common to one of them over again."""
 ALIKE = 0.3

@@ -1,4 +1,4 @@
-"""The base model's own eyes: what it makes of a picture tells likeness and obedience without any download."""
+"""The base model's own eyes: what it makes of a picture tells what is on it, without any download."""
 
 from __future__ import annotations
 
@@ -18,34 +18,37 @@ SIDE = 16
 TIMESTEP = 100
 """Little noise, so that colours and small parts are still there."""
 TIMESTEPS = (200, 400, 600, 800)
-"""Where a prompt is held against a picture."""
+"""Where noise is held against a picture."""
 
 
 class BaseEye:
     """A model's U-Net, looking at pictures of one size.
 
     Its activations on a picture with a little noise are features that tell the parts of subjects apart (DIFT: Tang et
-    al. 2023, arXiv 2306.03881); and a prompt that fits a picture lets it predict the noise better than one that does
-    not (diffusion classifiers: Li et al. 2023, arXiv 2303.16203). The same noise for every picture. Nothing may be
-    worn meanwhile.
+    al. 2023, arXiv 2306.03881); and it tells the noise on a picture that it could have drawn better than that on a
+    ruined one. The same noise for every picture. Nothing may be worn meanwhile.
     """
 
     def __init__(
         self, family: Family, size: tuple[int, int], batch: int = 4, tick: Callable[[], None] = lambda: None
     ) -> None:
         self.family, self.size, self.batch, self.tick = family, size, batch, tick
-        self._read: dict[str, Conditioning] = {}
+        self._read: Conditioning | None = None
 
     def parts(self, pictures: Sequence[Image.Image]) -> Tensor:
         """What is seen at each place: [pictures, places, channels] float32 on the CPU."""
         return torch.cat([self._parts(latents) for latents in self._latents(pictures)])
 
-    def errors(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Tensor:
-        """How badly each text explains each picture: the mean squared error of the noise that it lets predict.
+    def errors(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """How strange each picture is: the mean squared error of the noise that is predicted without a prompt.
 
-        [pictures, texts] float32 on the CPU; the empty text tells how strange a picture is.
+        [pictures] float32 on the CPU.
         """
-        return torch.cat([self._errors(latents, texts) for latents in self._latents(pictures)])
+        found = [
+            torch.stack([self._predict(latents, timestep).cpu() for timestep in TIMESTEPS]).mean(0)
+            for latents in self._latents(pictures)
+        ]
+        return torch.cat(found)
 
     @torch.no_grad()
     def _latents(self, pictures: Sequence[Image.Image]) -> Iterator[Tensor]:
@@ -70,7 +73,7 @@ class BaseEye:
 
         hook = self.family.unet.up_blocks[-1].register_forward_hook(keep)
         try:
-            self._predict(latents, TIMESTEP, "")
+            self._predict(latents, TIMESTEP)
         finally:
             hook.remove()
         features = seen[0].float()
@@ -78,23 +81,20 @@ class BaseEye:
         return F.adaptive_avg_pool2d(features, (height, width)).flatten(2).transpose(1, 2).cpu()
 
     @torch.no_grad()
-    def _errors(self, latents: Tensor, texts: Sequence[str]) -> Tensor:
-        found = torch.zeros(len(latents), len(texts))
-        for timestep in TIMESTEPS:
-            for place, text in enumerate(texts):
-                found[:, place] += self._predict(latents, timestep, text).cpu()
-        return found / len(TIMESTEPS)
-
-    def _predict(self, latents: Tensor, timestep: int, text: str) -> Tensor:
+    def _predict(self, latents: Tensor, timestep: int) -> Tensor:
         """The mean squared error of each picture at a timestep, [batch]; the same noise for all."""
         self.tick()
-        if text not in self._read:
-            self._read[text] = self.family.encode_text([text])
         count = len(latents)
         generator = torch.Generator().manual_seed(timestep)
         noise = torch.randn((1, *latents.shape[1:]), generator=generator).to(latents).expand_as(latents)
         timesteps = torch.full((count,), timestep, device=latents.device)
         noisy = self.family.noisy(latents, noise, timesteps)
-        cond = {name: value.expand(count, *value.shape[1:]) for name, value in self._read[text].items()}
+        cond = {name: value.expand(count, *value.shape[1:]) for name, value in self._empty().items()}
         answer = self.family.predict(noisy, timesteps, cond).float()
         return (answer - self.family.target(latents, noise, timesteps)).square().mean((1, 2, 3))
+
+    def _empty(self) -> Conditioning:
+        """The empty prompt, read once."""
+        if self._read is None:
+            self._read = self.family.encode_text([""])
+        return self._read

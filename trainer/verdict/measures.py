@@ -40,7 +40,14 @@ class Likeness:
 
     def of(self, parts: Tensor) -> Tensor:
         """0: as the base's picture of the same question and seed; 1: as pictures of the data set have of each other."""
-        return (self._found(parts) @ self.weights - self.zero) / (self.one - self.zero.mean()).clamp(min=1e-6)
+        return self._scaled(parts, self.zero)
+
+    def share(self, parts: Tensor) -> Tensor:
+        """The same, with 0: as the base's pictures on average."""
+        return self._scaled(parts, self.zero.mean())
+
+    def _scaled(self, parts: Tensor, zero: Tensor) -> Tensor:
+        return (self._found(parts) @ self.weights - zero) / (self.one - self.zero.mean()).clamp(min=1e-6)
 
     def _found(self, parts: Tensor) -> Tensor:
         """For each picture and each part of the data set, the likeness of the nearest part: [pictures, parts]."""
@@ -69,15 +76,26 @@ def copying(whole: Whole, parts: Tensor, data: Tensor) -> Tensor:
     return ((whole.near(parts, data).amax(1) - usual) / (1 - usual).clamp(min=1e-6)).clamp(0, 1)
 
 
-def spill(whole: Whole, parts: Tensor, base: Tensor, prompts: Sequence[str]) -> Tensor:
-    """How far pictures are from the base's own of the same prompt and seed, in distances between its seeds.
+class Content:
+    """What the base model draws for each of several prompts, and how much of it is in a candidate's pictures of them.
 
-    Half of one is let pass: any training changes small things everywhere. 0.5 is as far as another seed's picture.
-    Nothing where no prompt has two seeds.
+    It is the likeness with its roles turned: a prompt's own are those parts of the base's pictures of it that neither
+    the data set nor its pictures of the other prompts have.
     """
-    usual = _seeds_apart(whole, base, prompts)
-    far = 1 - whole.near(parts, base).diagonal()
-    return (far / usual.mean().clamp(min=1e-6) - 0.5).clamp(min=0) if len(usual) else usual
+
+    def __init__(self, base: Tensor, data: Tensor, prompts: Sequence[str]) -> None:
+        self.prompts: list[tuple[list[int], Likeness]] = []
+        for prompt in dict.fromkeys(prompts):
+            mine = [place for place, other in enumerate(prompts) if other == prompt]
+            rest = [place for place, other in enumerate(prompts) if other != prompt]
+            self.prompts.append((mine, Likeness(base[mine], torch.cat([data, base[rest]]))))
+
+    def of(self, parts: Tensor) -> Tensor:
+        """1: as much of it as the base's pictures of the prompt have of each other; 0: no more than others have."""
+        shown = torch.zeros(len(parts))
+        for mine, content in self.prompts:
+            shown[mine] = content.share(parts[mine]).clamp(0, 1)
+        return shown
 
 
 def variety(whole: Whole, parts: Tensor, base: Tensor, prompts: Sequence[str]) -> Tensor:

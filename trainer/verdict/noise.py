@@ -14,8 +14,8 @@ from trainer.verdict.scores import MEASURES, Row, total
 REDRAWS, SEED = 1000, 0
 NEAR = 0.02
 """A pick whose total is this near to the best is no mistake that anyone would see."""
-EQUAL = 0.005
-"""Totals that differ by this share are the same: of those the earlier file is taken."""
+EQUAL = 1e-6
+"""Totals that differ by this share are the same number: of those the earlier file is taken."""
 SURE = 0.95
 """The share of redraws in which one must be below another to be called worse: the usual bar of statistics."""
 

@@ -30,7 +30,7 @@ class Compare(Part):
     average: Annotated[bool, Field(title="Average neighbours")] = True
     """Try the average of the best file and those before and after it too; it is often steadier than each."""
     questions: Annotated[int, Field(ge=1, le=50, title="Prompts of each kind")] = 4
-    """Of captions, and of what contradicts them; of prompts without the trigger half as many."""
+    """Of captions, of what contradicts them, and of prompts without the trigger."""
     seeds: Annotated[int, Field(ge=1, le=50, title="Seeds of each prompt")] = 2
     """More pictures make the answer surer, and take longer."""
     prompts: Annotated[tuple[Prompt, ...], Field(title="Own prompts")] = ()

@@ -129,7 +129,7 @@ def _has(caption: str, words: str) -> bool:
 def questions_of(topic: Topic, captions: Sequence[str], count: int) -> list[Question]:
     """`count` questions of each kind, some more than once where there are few captions, to be asked with further seeds.
 
-    Of plain ones half as many; without a trigger nothing can be asked without it, and none is plain.
+    Without a trigger nothing can be asked without it, and none is plain.
     """
     asked = [Question("subject", text, topic.bare(text)) for text in spread(sorted({*captions}), count)]
     looks = LOOKS if topic.kind.lower() in PEOPLE else ()
@@ -138,9 +138,8 @@ def questions_of(topic: Topic, captions: Sequence[str], count: int) -> list[Ques
         prompt = topic.within(context)
         asked.append(Question("contradicting", prompt, topic.bare(prompt), context.phrase))
     if topic.trigger:
-        half = max(1, count // 2)
-        known = spread(sorted({topic.bare(text) for text in captions}), half - half // 2)
-        others = [f"{other} {place.phrase}" for other, place in islice(zip(OTHERS, PLACES, strict=False), half // 2)]
+        known = spread(sorted({topic.bare(text) for text in captions}), count - count // 2)
+        others = [f"{other} {place.phrase}" for other, place in islice(zip(OTHERS, PLACES, strict=False), count // 2)]
         asked += [Question("plain", text, text) for text in [*known, *others] if text]
     return asked
 

@@ -23,15 +23,15 @@ class Measure:
 
 MEASURES: Mapping[str, Measure] = {
     "likeness": Measure("Likeness", "0: as the base model draws; 1: as like the data set as its pictures are", 1.0),
-    "obedience": Measure("Obeys the prompt", "1: as well as the base model does without the trigger", 0.6),
-    "spill": Measure("Spill", "what prompts without the trigger change by; 0: at most half a seed", 0.2, good=False),
+    "obedience": Measure("Obeys the prompt", "1: what contradicts the data set is drawn as the base model does", 0.8),
+    "spill": Measure("Spill", "what the base model draws without the trigger, and this does not", 1.5, good=False),
     "copying": Measure("Copying", "1: a training picture over again", 0.0, good=False),
     "variety": Measure("Variety", "1: seeds differ as much as the base model's", 0.0),
     "burn": Measure("Burn", "strange colours, contrast, edges; 1: noise to the base model", 0.4, good=False),
 }
 """What is seen in pictures: 0 to 1, though it may run a little over.
 
-The weights were fixed on 15 runs whose truth is known (benchmarks/truth). Copying and variety got none there: they tell
+The weights were fixed on runs whose truth is known (benchmarks/truth). Copying and variety got none there: they tell
 what is wrong, and not which of two files is better.
 """
 LEAST = 0.02
@@ -65,7 +65,7 @@ class Row:
 
     @property
     def total(self) -> float:
-        """What candidates are ordered by, 0 to 1."""
+        """What candidates are ordered by: 0 to 1, or a little over."""
         return float(
             total({name: score for name, score in self.scores.items() if score is not None and name in MEASURES})
         )
@@ -78,12 +78,12 @@ class Row:
 
 
 def total(scores: Mapping[str, Any]) -> Any:
-    """The weighted geometric mean of the measures that are there, each turned so that 1 is best; 0 to 1.
+    """The weighted geometric mean of the measures that are there, each turned so that 1 is good.
 
     Geometric, since a file that fails in one thing is not saved by the others. Takes numbers, or arrays of one shape
     (as of many resamples at once), and gives the same.
     """
     weight = sum(MEASURES[name].weight for name in scores)
-    goods = {name: np.clip(score if MEASURES[name].good else 1 - score, LEAST, 1) for name, score in scores.items()}
+    goods = {name: np.maximum(score if MEASURES[name].good else 1 - score, LEAST) for name, score in scores.items()}
     logs = sum(MEASURES[name].weight * np.log(good) for name, good in goods.items())
     return np.exp(logs / weight) if weight else 0.0

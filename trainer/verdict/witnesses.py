@@ -19,10 +19,12 @@ from trainer.errors import InputError
 from trainer.verdict import facial, measures, tagging
 from trainer.verdict.facial import FaceEye, mean_face
 from trainer.verdict.models import AUTO, CLIP, MEASURES, Eyes, Found, available
-from trainer.verdict.scale import RIVALS, Exhibit, Witness
+from trainer.verdict.scale import Exhibit, Witness
 from trainer.verdict.tagging import TagEye
 from trainer.verdict.vision import Vision
 
+RIVALS = 3
+"""Captions of the data set that a contradicting picture is held against."""
 LEAST = 0.01
 """Cosine, or share of tags: what lies nearer together than this is no scale, for all on it would be chance."""
 SAME = "it sees no difference between the data set and what the base model draws"

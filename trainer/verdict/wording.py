@@ -16,7 +16,7 @@ Worse = Callable[[Row], bool]
 LACKS = {
     "likeness": ("miss the likeness", "misses the likeness", "faded"),
     "obedience": ("ignore more of the prompt", "ignores more of the prompt", "overfit"),
-    "spill": ("show the likeness without the trigger", "shows the likeness without the trigger", "leak"),
+    "spill": ("change pictures without the trigger", "changes pictures without the trigger", "leak"),
     "copying": ("copy training pictures", "copies training pictures", "overfit"),
     "variety": ("draw seeds more alike", "draws seeds more alike", "overfit"),
     "burn": ("burn colours and edges", "burns colours and edges", "burnt"),
@@ -29,7 +29,7 @@ FAULTS = {
     "underfit": ("likeness", "has too little of the likeness", f"{LIKE:g} is needed"),
     "overfit": ("obedience", "ignores the prompt", f"{OBEYS:g} is needed"),
     "burnt": ("burn", "is burnt", f"less than {BURNT:g} is wanted"),
-    "leak": ("spill", "shows the likeness without the trigger", f"less than {LEAK:g} is wanted"),
+    "leak": ("spill", "changes pictures without the trigger", f"less than {LEAK:g} is wanted"),
     "copying": ("copying", "copies training pictures", f"less than {COPIED:g} is wanted"),
 }
 """For each fault the measure that tells it, what the candidate does, and what is wanted."""
