@@ -4,6 +4,7 @@
                                         those of the Kohya GUI (--listen IP, --server_port N, --headless, ...) and more
     python launch.py train CONFIG ...   train, or go on with --resume; --help after it shows its options
     python launch.py config CONFIG ...  check a config, open its pictures, and print what it would do
+    python launch.py sweep CONFIG ...   train with several values of some options, and compare the runs
     python launch.py caption DIR ...    write captions beside pictures
     python launch.py images ...         resize, crop, background, report: the pictures of a data set
     python launch.py folders ...        prepare, balance, dedupe, import, group: its folders
@@ -43,6 +44,7 @@ OLDEST_PYTHON = (3, 11)
 WORDS = (
     "train",
     "config",
+    "sweep",
     "caption",
     "images",
     "folders",

@@ -147,15 +147,15 @@ def test_content_is_what_the_base_draws_for_a_prompt_and_nothing_else_has() -> N
         weights = np.maximum(other - without.mean(0), 0) / np.maximum(other - without.mean(0), 0).sum()
         zero, top = (without @ weights).mean(), other @ weights
         share = float((found(base[mine], picture[None], centre) @ weights)[0] - zero) / (top - zero)
-        assert seen[place] == pytest.approx(min(max(share, 0), 1), abs=1e-5)
+        assert seen[place] == pytest.approx(share, abs=1e-5)
     assert seen[2] > 0.85 > 0.5 > np.delete(seen, 2).max()
 
 
 def test_the_base_s_own_pictures_have_all_of_it_and_the_data_set_has_nothing() -> None:
     data, base = parts(1), subject(1, 6)
     content = measures.Content(base, data, PROMPTS[:2] * 3)
-    assert content.of(base).tolist() == pytest.approx([1] * 6, abs=1e-5)
-    assert float(content.of(data).mean()) < 0.1
+    assert 1 < float(content.of(base).min()) < 1.3  # each is in the ruler itself
+    assert abs(float(content.of(data).mean())) < 0.1
     assert measures.Content(base[:1], data, ["a"]).of(base[:1]).tolist() == pytest.approx([1], abs=1e-5)
 
 
@@ -326,7 +326,7 @@ def test_the_witness_finds_the_base_s_own_pictures_unchanged(tmp_path: Path) -> 
     assert {name: len(values) for name, values in own.items()} == {
         "likeness": 4, "copying": 4, "variety": 2, "burn": 4, "spill": 2, "obedience": 2,
     }  # fmt: skip
-    assert own["likeness"] == pytest.approx([0] * 4, abs=1e-5) and own["spill"] == pytest.approx([0, 0], abs=1e-5)
+    assert own["likeness"] == pytest.approx([0] * 4, abs=1e-5) and max(own["spill"]) <= 0
     assert own["burn"] == (0, 0, 0, 0) and np.mean(own["variety"]) > 0.8
     learnt = witness.values([*shown.data, *shown.base[4:]])
     assert np.mean(learnt["likeness"]) > 0.8 and learnt["copying"] == pytest.approx([1] * 4, abs=1e-4)

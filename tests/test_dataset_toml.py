@@ -71,7 +71,12 @@ def one(subset: str, above: str = "") -> str:
 def test_a_whole_file(tmp_path: Path) -> None:
     config = configio.load(str(write(tmp_path, WHOLE)))
     data, captions = config.data, config.captions
-    assert (data.images, data.reg) == (str(tmp_path / "img"), str(tmp_path / "reg"))
+    told = [(subset.folder, subset.repeats, subset.words, subset.reg) for subset in data.subsets]
+    assert told == [
+        (str(tmp_path / "img" / "10_zk9 thing"), 10, "zk9 thing", False),
+        (str(tmp_path / "img" / "3_zk9 body"), 3, "", False),
+        (str(tmp_path / "reg"), 1, "", True),
+    ]
     assert (data.resolution, data.flip, config.train.batch) == ((512, 768), True, 4)
     assert data.buckets and (data.buckets.step, data.buckets.smallest) == (32, 320)
     assert (captions.shuffle, captions.extension, captions.keep_tokens) == (True, ".cap", 2)
@@ -90,22 +95,49 @@ def test_folders_are_trained_as_the_file_says(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_that_holds_pictures_directly(tmp_path: Path) -> None:
-    config = configio.load(str(write(tmp_path, one("image_dir = 'pics'\nnum_repeats = 7"))))
-    assert (config.data.images, config.data.repeats, config.data.reg) == (str(tmp_path / "pics"), 7, None)
-
-
 def test_options_of_a_subset_outrank_those_above_it(tmp_path: Path) -> None:
     text = "[general]\nkeep_tokens = 1\nnum_repeats = 2\n[[datasets]]\nkeep_tokens = 2\n"
     text += "[[datasets.subsets]]\nimage_dir = 'a'\n"
-    assert read_dataset(write(tmp_path, text))["keep_tokens"] == 2
-    assert read_dataset(write(tmp_path, f"{text}keep_tokens = 3\nnum_repeats = 5\n")) == {
-        "keep_tokens": 3,
-        "train_data_dir": str(tmp_path / "a"),
-        "num_repeats": 5,
-        "class_tokens": "",
-        "reg_data_dir": "",
-    }
+    assert read_dataset(write(tmp_path, text))[0] == {"keep_tokens": 2}
+    shared, subsets = read_dataset(write(tmp_path, f"{text}keep_tokens = 3\nnum_repeats = 5\n"))
+    assert shared == {"keep_tokens": 3}
+    assert subsets == [{"dataset": 1, "folder": str(tmp_path / "a"), "repeats": 5}]
+
+
+def test_what_differs_stays_each_subset_s_own(tmp_path: Path) -> None:
+    text = """
+[general]
+shuffle_caption = true
+[[datasets]]
+resolution = 512
+batch_size = 4
+bucket_no_upscale = true
+[[datasets.subsets]]
+image_dir = 'a'
+random_crop = true
+caption_prefix = 'zk9'
+caption_dropout_every_n_epochs = 2
+[[datasets.subsets]]
+image_dir = 'b'
+conditioning_data_dir = 'masks'
+alpha_mask = true
+[[datasets]]
+resolution = [768, 640]
+batch_size = 2
+enable_bucket = false
+[[datasets.subsets]]
+image_dir = 'a'
+metadata_file = 'meta_lat.json'
+"""
+    config = configio.load(str(write(tmp_path, text)), ["data.cache_latents=false"])
+    data, (a, b, c) = config.data, config.data.subsets
+    assert config.captions.shuffle and data.resolution == (512, 512) and config.train.batch == 1
+    assert (a.resolution, a.batch, a.dataset, a.crop, a.prefix) == ((512, 512), 4, 1, "random", "zk9")
+    assert (b.masks, b.alpha_mask, b.dataset) == (str(tmp_path / "masks"), True, 1)
+    assert (c.resolution, c.batch, c.dataset, c.bucketed) == ((768, 640), 2, 2, False)
+    assert c.metadata == str(tmp_path / "meta_lat.json")
+    assert data.of(1).buckets and data.of(1).buckets.no_upscale and data.of(2).buckets is None
+    assert config.captions.of(a).dropout_every_n_epochs == 2 and config.captions.of(c).prefix == ""
 
 
 def test_a_dataset_file_of_a_kohya_file_outranks_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +152,7 @@ def test_a_dataset_file_of_a_kohya_file_outranks_it(tmp_path: Path, capsys: pyte
     file.write_text(json.dumps({**tree, "shuffle_caption": False, "epoch": 5}))
     loaded = configio.open_config(str(file))
     config = loaded.config
-    assert (config.data.images, config.data.repeats, config.data.reg) == (str(tmp_path / "pics"), 3, None)
+    assert [(one.folder, one.repeats) for one in config.data.subsets] == [(str(tmp_path / "pics"), 3)]
     assert config.captions.shuffle and config.data.resolution == (640, 640) and config.train.epochs == 5
     assert any(change.startswith("dataset_config 'set.toml'") for change in loaded.changes)
     file.write_text(json.dumps({**tree, "dataset_config": "gone.toml"}))
@@ -131,7 +163,7 @@ def test_a_dataset_file_of_a_kohya_file_outranks_it(tmp_path: Path, capsys: pyte
 @pytest.mark.skipif(os.name == "nt", reason="there it is a path like any other")
 def test_a_windows_path_is_left_for_its_reader_to_refuse(tmp_path: Path) -> None:
     file = write(tmp_path, one("image_dir = 'C:\\pics\\10_zk9'\nnum_repeats = 10"))
-    assert configio.load(str(file)).data.images == "C:\\pics"
+    assert configio.load(str(file)).data.subsets[0].folder == "C:\\pics\\10_zk9"
 
 
 def test_class_tokens_caption_what_has_no_caption(tmp_path: Path) -> None:
@@ -140,27 +172,12 @@ def test_class_tokens_caption_what_has_no_caption(tmp_path: Path) -> None:
     first.write_text("a written one")
     captions[1].unlink()
     config = configio.load(str(write(tmp_path, one("image_dir = 'pics'\nclass_tokens = 'zk9 girl'"))))
-    assert config.data.words == "zk9 girl"
+    assert config.data.subsets[0].words == "zk9 girl"
     found = collect(config.data, config.captions).pictures
     assert sorted((picture.caption, picture.caption_source) for picture in found) == [
         ("a written one", "file"),
         ("zk9 girl", "folder"),
     ]
-
-
-@pytest.mark.parametrize("place", ["10_zk9", "pics"])
-def test_captions_by_class_tokens_need_the_folder_s_name(place: str, tmp_path: Path) -> None:
-    draw_folder(tmp_path, {place: 2, "mine": 1})
-    mine = "image_dir = 'mine'" if place == "pics" else ""
-    subset = f"image_dir = '{place}'\nnum_repeats = 10\nclass_tokens = 'zk9 girl'"
-    file = write(tmp_path, two(mine, f"{subset}\nis_reg = true") if mine else one(subset))
-    for caption in tmp_path.glob(f"{place}/*.txt"):
-        caption.unlink()
-    with pytest.raises(ConfigError, match="name the folder 10_zk9 girl"):
-        read_dataset(file)
-    for picture in [*(tmp_path / place).iterdir()]:
-        picture.with_suffix(".txt").write_text("zk9")
-    assert read_dataset(file)["reg_data_dir" if mine else "train_data_dir"]
 
 
 WRONG: dict[str, tuple[Any, str]] = {
@@ -172,22 +189,13 @@ WRONG: dict[str, tuple[Any, str]] = {
     "repeats": (one("image_dir = 'a'\nnum_repeats = 0"), "num_repeats is 0: write a whole number from 1"),
     "kind": (one("image_dir = 'a'\nis_reg = 1"), "is_reg is 1: write true or false"),
     "list": ("[datasets]\nresolution = 1", "datasets is no list of tables"),
-    "two values": (
-        two("image_dir = 'i/1_a'\nkeep_tokens = 1", "image_dir = 'i/1_b'\nkeep_tokens = 2"),
-        "keep_tokens is 1 in dataset 1, subset 1 and 2 in dataset 1, subset 2: all folders share one value",
+    "two shares": (
+        "[[datasets]]\nvalidation_split = 0.1\n[[datasets.subsets]]\nimage_dir = 'a'\n"
+        "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'b'",
+        "dataset 1, subset 1: validation_split 0.1: all data sets share one here",
     ),
-    "two sizes": (
-        "[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'i/1_a'\n"
-        "[[datasets]]\nresolution = 768\n[[datasets.subsets]]\nimage_dir = 'i/1_b'",
-        "resolution is 512 in dataset 1, subset 1 and 768 in dataset 2, subset 1",
-    ),
-    "apart": (two("image_dir = 'i/1_a'", "image_dir = 'j/1_b'"), "dataset 1, subset 2"),
-    "name": (two("image_dir = 'i/1_a'", "image_dir = 'i/b'\nnum_repeats = 4"), "repeated 4 times: name it 4_b"),
-    "number": (one("image_dir = 'i/10_a'\nnum_repeats = 3"), "10_a is to be repeated 3 times: name it 3_a"),
+    "twice": (two("image_dir = 'a'", "image_dir = './a'"), "dataset 1, subset 2: the same as dataset 1, subset 1"),
     "only reg": (one("image_dir = 'a'\nis_reg = true"), "regularisation alone"),
-    "masked": (one("image_dir = 'a'\nalpha_mask = true"), "alpha_mask True: masked loss is still to come"),
-    "metadata": (one("image_dir = 'a'\nmetadata_file = 'm.json'"), "metadata_file 'm.json': sets for fine-tuning"),
-    "control": (one("image_dir = 'a'\nconditioning_data_dir = 'c'"), "conditioning_data_dir 'c'"),
     "training file": ("network_module = 'networks.lora'", "open the JSON that the Kohya GUI saved beside it"),
     "value": (one("image_dir = 'a'", "[general]\nkeep_tokens = -1"), "keep_tokens -> captions.keep_tokens: -1"),
 }  # fmt: skip
@@ -200,10 +208,3 @@ def test_what_cannot_be_said_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         configio.load(str(file))
     assert message in str(caught.value) and str(file) in str(caught.value)
-
-
-def test_a_folder_that_the_file_leaves_out_is_not_trained_in_silence(tmp_path: Path) -> None:
-    draw_folder(tmp_path / "img", {"1_a": 1, "1_b": 1, "1_c": 1})
-    file = write(tmp_path, two("image_dir = 'img/1_a'", "image_dir = 'img/1_b'"))
-    with pytest.raises(ConfigError, match="1_c is no subset, but would be trained with them"):
-        read_dataset(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Iterator
@@ -9,10 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
+from tests.browser import needs_browser
+from tests.proxy import proxy
+from tests.waiting import PATIENCE, until
+from tests.walk import Open, Site, board_shows, choose, expect, has_a_curve, is_in, job, press, tab
 from trainer import configio
 from trainer.config import Captions, Config, Lora, Model, Rates
 from trainer.data.folders import SHIPPED
@@ -84,8 +90,73 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
 
 
 @pytest.fixture(scope="module")
-def taught(demo: Config, tmp_path_factory: pytest.TempPathFactory) -> Painted:
+def taught(site: Site, demo: Config, tmp_path_factory: pytest.TempPathFactory) -> Painted:
+    """By the demo that was trained in the page, or by one of our own where there is no browser."""
+    for line in site.runs():
+        if line["state"] == "done":
+            return painted(site.run(line["id"]).checkpoints / "zk9.safetensors")
     return painted(train(demo, tmp_path_factory.mktemp("demo")))
+
+
+@needs_browser
+def test_the_demo_trains_to_its_end_by_one_click_and_outlives_the_page(site: Site, page: Open) -> None:
+    view = page()
+    press(view, "Start the demo")
+    is_in(view, "Training")
+    shown = job(view)
+    run = site.run(site.runs()[0]["id"])
+    pid = json.loads((run.path / "pid.json").read_text())["pid"]
+    expect(shown.get_by_role("button", name="Enlarge: ")).to_have_count(3)  # by the base model, before the first step
+    view.wait_for_function("document.querySelector('#start-job progress').value > 0")
+    has_a_curve(view)
+    name = shown.locator("h3").inner_text()
+
+    view.reload()
+    is_in(view, "Training")
+    expect(shown.locator("h3")).to_have_text(name)
+
+    site.kill()
+    expect(shown.get_by_text("Connection lost")).to_be_visible()
+    step = run.events()[-1]["step"]
+    until(lambda: run.events()[-1]["step"] > step)  # without a server
+    site.start()
+    expect(shown.get_by_text("Connection lost")).to_be_hidden()
+    view.reload()
+    is_in(view, "Training")
+    has_a_curve(view)
+    assert len(site.runs()) == 1 and psutil.pid_exists(pid)
+
+    until(lambda: run.state() == "done", 3 * PATIENCE)
+    is_in(view, "Done")
+    epochs = run.config().train.epochs or 0
+    expect(shown.locator(".lk-samples thead th")).to_have_text(
+        ["Prompt", "Base model", *(f"Epoch {epoch}" for epoch in range(4, epochs + 1, 4))]
+    )
+    with view.expect_download() as got:
+        shown.get_by_role("link", name="zk9.safetensors", exact=True).first.click()
+    assert Path(got.value.path()).read_bytes() == (run.checkpoints / "zk9.safetensors").read_bytes()
+    press(view, "Which file is best?")
+    expect(view.get_by_label("Which file is best of").locator("option:checked")).to_contain_text(run.path.name)
+    tab(view, "TensorBoard")
+    board_shows(view, run)
+
+
+@needs_browser
+def test_the_page_works_behind_a_proxy_and_its_prefix(site: Site, page: Open) -> None:
+    with proxy(site.address, "/deep/er", strips=True, host="kept", x_forwarded_prefix="/deep/er") as address:
+        view = page(address)
+        tab(view, "LoRA")
+        choose(view, "Presets", "demo")
+        expect(view.locator("#plan")).to_contain_text("600 steps")
+        tab(view, "Runs")
+        view.get_by_role("button", name="zk9", exact=True).last.click()
+        is_in(view, "Done")
+        has_a_curve(view)
+        picture = job(view).locator(".lk-thumb img").last
+        until(lambda: picture.evaluate("picture => picture.naturalWidth"))
+        tab(view, "TensorBoard")
+        board_shows(view, site.run(site.runs()[-1]["id"]))
+        view.close()  # with its streams, which would keep the proxy open
 
 
 def test_the_demo_teaches_the_trigger_and_leaves_the_rest(base: Painted, taught: Painted) -> None:

@@ -139,7 +139,7 @@ def test_a_format_is_told_by_content(tmp_path: Path) -> None:
     tiny = tiny_file("sd15", tmp_path)
     called_ckpt = tiny.rename(tmp_path / "model.CKPT")
     assert detect(called_ckpt).family == "sd15"
-    state = {name: open_tensors(called_ckpt)[name] for name in open_tensors(called_ckpt)}
+    state = dict(open_tensors(called_ckpt))
     for zipped in (True, False):
         pickled = tmp_path / "model.safetensors"
         torch.save({"state_dict": state}, pickled, _use_new_zipfile_serialization=zipped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.tiny import tiny_file
 from trainer.networks.lora import LoraNetwork
 from trainer.tree import leaves, overlay
 
+Weights = dict[str, torch.Tensor]
+Learned = Callable[[Tree], Weights]
 LOOSE = {"data": {"cache_latents": False}}
 PERTURBED = {"objective": {"perturbation": 0.1}}
 TAGS = {"captions": {"shuffle": True}}
@@ -59,6 +62,26 @@ CHANGES: dict[str, tuple[Tree, Tree]] = {
     "network.loraplus": ({}, {"network": {"loraplus": 4}}),
     "network.loraplus_unet": ({}, {"network": {"loraplus_unet": 4}}),
     "network.loraplus_text": ({}, {"network": {"loraplus_text": 4}}),
+    "network.type": ({}, {"network": {"type": "lora_fa"}}),
+    **{
+        f"network.{name}": ({"network": {"type": kind, **needs}}, {"network": {name: value}})
+        for kind, name, value, needs in (
+            ("lora", "down_weights", "zeros+.5", {}), ("lora", "mid_weights", "0.5", {}),
+            ("lora", "up_weights", "sine", {}), ("lora", "zero_threshold", 0.6, {"mid_weights": "0.5"}),
+            ("lora", "block_ranks", [1] * 25, {}), ("lora", "block_alphas", [2] * 25, {"block_ranks": [2] * 25}),
+            ("lora", "conv_block_ranks", [1] * 25, {"block_ranks": [2] * 25}),
+            ("lora", "conv_block_alphas", [2] * 25, {"block_ranks": [2] * 25, "conv_block_ranks": [1] * 25}),
+            ("locon", "preset", "attn-mlp", {}), ("locon", "train_norm", True, {}), ("locon", "dora", True, {}),
+            ("locon", "tucker", True, {}), ("locon", "scalar", True, {}), ("locon", "rs_lora", True, {}),
+            ("locon", "bypass", True, {"dropout": 0, "rank": 4, "preset": "attn-mlp", "rank_dropout": 0.5}),
+            ("locon", "rank_dropout_scale", True, {"rank_dropout": 0.5, "preset": "attn-mlp"}),
+            ("lokr", "factor", 2, {"preset": "attn-mlp"}),
+            ("lokr", "decompose_both", True, {"rank": 1, "factor": 8, "preset": "attn-mlp"}),
+            ("dylora", "unit", 2, {"preset": "attn-mlp"}), ("ia3", "on_input", False, {"preset": "attn-mlp"}),
+            ("diag_oft", "constraint", 1e-6, {"preset": "attn-mlp"}),
+            ("diag_oft", "rescaled", True, {"preset": "attn-mlp"}),
+        )
+    },
     "rates.unet": ({}, {"rates": {"unet": 1e-4}}),
     "rates.text_encoder": ({}, {"rates": {"text_encoder": 1e-4}}),
     "rates.text_encoder_2": ({"model": {"base": "sdxl"}}, {"rates": {"text_encoder_2": 1e-4}}),
@@ -74,7 +97,7 @@ CHANGES: dict[str, tuple[Tree, Tree]] = {
     "objective.debiased": ({}, {"objective": {"debiased": True}}),
     "objective.v_like": ({}, {"objective": {"v_like": 1.0}}),
     "objective.scale_v": ({"model": {"prediction": "v"}}, {"objective": {"scale_v": True}}),
-    "train.epochs": ({"train": {"steps": None}}, {"train": {"epochs": 1}}),
+    "train.epochs": ({"train": {"steps": None, "epochs": 2, "batch": 8}}, {"train": {"epochs": 1}}),
     "train.steps": ({}, {"train": {"steps": 3}}),
     "train.batch": ({}, {"train": {"batch": 2}}),
     "train.accumulate": ({}, {"train": {"accumulate": 2}}),
@@ -83,16 +106,21 @@ CHANGES: dict[str, tuple[Tree, Tree]] = {
     "train.full fp16": ({"train": {"precision": "fp16"}}, {"train": {"full": True}}),
     "train.precision fp16": ({}, {"train": {"precision": "fp16"}}),
     "train.clip": ({}, {"train": {"clip": 1e-6}}),
+    "memory.base_weights": ({}, {"memory": {"base_weights": "int8"}}),
     "save.precision": ({}, {"save": {"precision": "bf16"}}),
 }  # fmt: skip
 ELSEWHERE = {
     "shown not to change the result": {
+        "memory.swap", "memory.offload_activations", "network.fused",
         "train.checkpointing", "train.threads", "data.workers", "data.cache_latents", "data.cache_text",
-        "model.vae_batch", "train.attention", "train.device", "model.family", "model.vae_precision",
+        "model.vae_batch", "train.attention", "train.device", "train.processes", "model.family", "model.vae_precision",
     },
     "shown in a test of its own": {
         "version", "about", "model.base", "model.vae", "model.vae_slicing", "model.vae_tiling", "data.images",
+        "memory.fit", "network.filter", "network.text_stop", "network.block_rates", "network.average", "network.form",
         "data.reg", "data.repeats", "data.words", "data.background", "network.start_from", "network.rank_from_file",
+        "network.token", "network.init_word", "network.vectors", "network.template",
+        "data.subsets", "data.metadata", "data.masks", "data.alpha_mask", "objective.prior_words",
         "objective.prior_weight", "objective.prior", "save.every_epochs", "save.every_steps", "save.every_minutes",
         "save.keep_last", "save.state_minutes", "save.state_keep",
     },
@@ -113,17 +141,34 @@ def test_no_option_is_forgotten() -> None:
     assert not [name for name, _ in leaves() if not settled(name)]
 
 
-def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+def same(one: Weights, two: Weights) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.fixture(scope="module")
+def known() -> dict[str, Weights]:
+    """What trainings have learned, by their changes to the small config."""
+    return {}
+
+
+@pytest.fixture
+def learned(train: Train, known: dict[str, Weights]) -> Learned:
+    """What a training with these changes learns; many options need the same, which is trained once."""
+
+    def go(changes: Tree) -> Weights:
+        if repr(changes) not in known:
+            known[repr(changes)] = weights(train(changes))
+        return known[repr(changes)]
+
+    return go
+
+
 @pytest.mark.parametrize("option", CHANGES)
-def test_it_changes_the_result(option: str, train: Train, bases: dict[str, Path]) -> None:
+def test_it_changes_the_result(option: str, bases: dict[str, Path], learned: Learned) -> None:
     needs, changes = CHANGES[option]
     if needs.get("model", {}).get("base") == "sdxl":
         needs = {"model": {"base": str(bases["sdxl"])}}
-    needs = overlay({"train": {"steps": 2, "epochs": 4}}, needs)
-    assert not same(weights(train(needs)), weights(train(overlay(needs, changes))))
+    assert not same(learned(needs), learned(overlay(needs, changes)))
 
 
 @pytest.mark.parametrize(
@@ -131,8 +176,8 @@ def test_it_changes_the_result(option: str, train: Train, bases: dict[str, Path]
     [{"train": {"checkpointing": True}}, {"data": {"workers": 3}}, {"model": {"family": "sd15"}}],
     ids=str,
 )
-def test_it_changes_nothing(change: Tree, train: Train) -> None:
-    assert same(weights(train()), weights(train(change)))
+def test_it_changes_nothing(change: Tree, train: Train, learned: Learned) -> None:
+    assert same(learned({}), weights(train(change)))
 
 
 def test_cached_text_is_the_text(train: Train) -> None:
@@ -140,8 +185,8 @@ def test_cached_text_is_the_text(train: Train) -> None:
     assert same(weights(train(alone)), weights(train({**alone, "data": {"cache_text": True}})))
 
 
-def test_uncached_latents_are_the_cached_ones(train: Train) -> None:
-    assert same(weights(train()), weights(train(LOOSE)))
+def test_uncached_latents_are_the_cached_ones(learned: Learned) -> None:
+    assert same(learned({}), learned(LOOSE))
 
 
 @pytest.fixture
@@ -165,9 +210,9 @@ def test_attention_without_saving_computes_the_same(train: Train, loaded: list[A
     assert all(torch.allclose(saving[name], plain[name], rtol=1e-3, atol=1e-5) for name in saving)
 
 
-def test_another_vae(train: Train, tmp_path: Path) -> None:
+def test_another_vae(train: Train, learned: Learned, tmp_path: Path) -> None:
     vae = tiny_file("sd15", tmp_path, seed=5)
-    assert not same(weights(train()), weights(train({"model": {"vae": str(vae)}})))
+    assert not same(learned({}), weights(train({"model": {"vae": str(vae)}})))
 
 
 def test_regularisation_and_its_weight(train: Train, tmp_path: Path) -> None:
@@ -188,8 +233,8 @@ def test_what_lies_behind_a_transparent_picture(train: Train, tmp_path: Path) ->
 def test_going_on_from_a_file(train: Train) -> None:
     first = train()
     file = str(first.checkpoints / "zk9.safetensors")
-    fresh, gone_on = weights(train()), weights(train({"network": {"start_from": file}}))
-    assert not same(fresh, gone_on)
+    gone_on = weights(train({"network": {"start_from": file}}))
+    assert not same(weights(first), gone_on)
     by_file = {"network": {"start_from": file, "rank_from_file": True, "rank": 5, "alpha": 5}}
     assert same(gone_on, weights(train(by_file)))
 

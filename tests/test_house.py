@@ -20,6 +20,7 @@ TORCH_FREE = (
     *("trainer.config", "trainer.configio", "trainer.runfolder", "trainer.durable", "trainer.plan", "trainer.early"),
     *("trainer.data.folders", "trainer.data.captions", "trainer.data.buckets", "trainer.data.order"),
     *("trainer.data.pictures", "trainer.families.detect", "trainer.places", "trainer.draws", "trainer.errors"),
+    *("trainer.ladder", "trainer.optimizer_kinds", "trainer.packed", "trainer.spill"),
     *("trainer.options", "trainer.__main__", "trainer.kohya", "trainer.dataset_toml", "trainer.advice", "trainer.tree"),
     *(f"trainer.compare.{name}" for name in ("options", "prompts", "samplers", "shelf", "plan", "sheet", "command")),
     *("trainer.tools.options", "trainer.tools.command", "trainer.tools.report"),
@@ -32,7 +33,7 @@ TORCH_FREE = (
     *("trainer.aside", "trainer.downloads", "trainer.flags", "trainer.jobs", "trainer.snapshots", "trainer.undo"),
     *(
         f"trainer.{room}.{path.stem}"
-        for room in ("captioners", "doctor", "folders", "images", "tags")
+        for room in ("captioners", "doctor", "folders", "images", "sweep", "tags")
         for path in sorted((ROOT / "trainer" / room).glob("[!_]*.py"))
     ),
     *(f"webui.{path.stem}" for path in sorted((ROOT / "webui").glob("[!_]*.py"))),

@@ -24,7 +24,7 @@ from trainer.durable import read_json
 from trainer.errors import InputError
 from trainer.runfolder import RunFolder
 from webui import jobs as jobs_module
-from webui import machine, process
+from webui import machine, places, process
 from webui.jobs import Conflict, Jobs
 from webui.runs import MOST_STEPS, Missing, Runs, Story, thin
 from webui.settings import Settings
@@ -170,7 +170,8 @@ def test_a_second_stop_ends_a_step_that_goes_on_and_on(make: Make, monkeypatch: 
     run = jobs.start(config(steps=1000, wait=3600))
     until(lambda: has_stepped(jobs, run))
     assert [jobs.command(run, "stop"), jobs.command(run, "stop")] == ["asked to stop", "terminated"]
-    until(lambda: state(jobs, run) == "interrupted")
+    until(lambda: (jobs.runs.root / run / "exit.json").exists())
+    assert state(jobs, run) == "interrupted"
     assert jobs.detail(run)["error"]["text"] == "The engine was ended without saving (signal 15)"
 
 
@@ -267,6 +268,23 @@ def test_interrupted_runs_wait_for_a_person(make: Make) -> None:
 
 def gpu(index: int, free: int = 0) -> machine.Gpu:
     return {"index": index, "uuid": f"GPU-{index}", "name": "A", "memory_free": free}
+
+
+def test_several_processes_get_a_gpu_each(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: [gpu(0, free=1), gpu(1, free=9)])
+    assert places.choose(None, {None, 0, 1}, 2) == [1, 0] and places.choose(0, {None, 0, 1}, 1) == [0]
+    assert places.choose(None, {None, 0}, 2) == [] and places.choose(1, {None, 0}, 2) == []
+    jobs, wish = make(), config(steps=2, holds=1)
+    two = wish.model_copy(update={"train": wish.train.model_copy(update={"processes": 2})})
+    both, alone = jobs.start(two), jobs.start(config(steps=2, holds=1, n=2))
+    assert jobs.waiting()["running"] == [both] and jobs.waiting()["order"] == [alone]
+    seen = psutil.Process(read_json(jobs.runs.root / both / "pid.json")["pid"]).environ()["CUDA_VISIBLE_DEVICES"]
+    assert seen == "1,0" and places.several(jobs.runs, both) == [1, 0]
+    jobs.command(both, "stop")
+    until(lambda: state(jobs, alone) == "running")
+    with pytest.raises(InputError, match=r"train\.processes: 3, .* 2 can be used: set it to 2"):
+        places.check(Config.model_validate({"train": {"processes": 3}}))
+    places.check(Config.model_validate({"train": {"processes": 3, "device": "cpu"}}))
 
 
 def test_each_gpu_has_one_job(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

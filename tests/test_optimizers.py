@@ -20,7 +20,7 @@ from trainer.checkpoint import pack, unpack
 from trainer.config import AdamW, Constant, Cosine, CosineWithRestarts, Linear, Polynomial
 from trainer.optimizers import OptimizerError, build, clip, load, make_schedule
 
-OPTIMIZERS: tuple[type[Any], ...] = get_args(get_args(config.Optimizer)[0])
+OPTIMIZERS: tuple[type[Any], ...] = (AdamW, config.AdamW8bit, config.Lion, config.Adafactor, config.Prodigy)
 SCHEDULES: tuple[type[Any], ...] = get_args(get_args(config.Schedule)[0])
 STEPS = 50
 SHAPES = ((16, 320), (320, 16), (8, 24, 1, 1))  # 5120 numbers are kept in 8 bits, 192 are not
@@ -194,7 +194,7 @@ def test_groups_learn_at_their_own_rates(kind: type[Any]) -> None:
 
 
 def test_adamw8bit_says_so_when_bitsandbytes_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim.adamw", None)
     with pytest.raises(OptimizerError, match=r"pip install bitsandbytes.*choose adamw"):
         build(config.AdamW8bit(), Problem().groups(1e-4, 1e-4))
 
@@ -298,6 +298,8 @@ def by_formula(schedule: Any, warmup: int, step: int, steps: int) -> float:
             return 1e-4 + (1 - 1e-4) * (1 - done) ** schedule.power
         case "cosine_with_min_lr":
             return 0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * done))
+        case "rex":
+            return (1 - done) / (0.5 + 0.5 * (1 - done))
         case "inverse_sqrt":
             return math.sqrt(50 / (step - warmup + 50))
         case "warmup_stable_decay":
@@ -311,6 +313,7 @@ def by_formula(schedule: Any, warmup: int, step: int, steps: int) -> float:
     [
         *(Constant(), Linear(), Cosine(), CosineWithRestarts(cycles=3), Polynomial(power=2)),
         *(config.CosineWithMinLr(lowest=0.2), config.InverseSqrt(timescale=50), config.WarmupStableDecay(decay="20%")),
+        config.Rex(),
     ],
     ids=lambda s: s.type,
 )
@@ -373,7 +376,8 @@ def test_a_rate_that_changes_at_given_steps() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in SCHEDULES if kind is not config.AdafactorSchedule])
 def test_every_option_of_a_schedule_changes_the_result(kind: type[Any]) -> None:
-    other = {"warmup": "20%", "cycles": 3, "power": 2.0, "lowest": 0.5, "timescale": 5, "decay": 30, "rules": "1:3,0.5"}
+    other = {"warmup": "20%", "cycles": 3, "power": 2.0, "lowest": 0.5, "timescale": 5, "decay": 30, "rules": "1:3,0.5",
+             "period": 30}  # fmt: skip
     for field in kind.model_fields.keys() - {"type"}:
         assert not torch.equal(trained(AdamW(), kind()), trained(AdamW(), kind(**{field: other[field]})))
 

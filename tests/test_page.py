@@ -3,88 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from pathlib import Path
 from typing import Any
-
-import psutil
 
 from tests.browser import needs_browser
 from tests.pictures import draw_folder
-from tests.proxy import proxy
-from tests.waiting import PATIENCE, until
-from tests.walk import Open, Site, box, choose, expect, fill, press, tab
+from tests.waiting import until
+from tests.walk import Open, Site, board_shows, box, choose, expect, fill, is_in, job, press, tab
 from trainer import configio
-from trainer.runfolder import RunFolder
 
 pytestmark = needs_browser
-CURVE = re.compile("M.*L")  # a path of more than one point
 RANK = "Network Rank (Dimension)"
-
-
-def job(view: Any) -> Any:
-    """The job that is shown."""
-    return view.locator("likeness-job").filter(visible=True)
-
-
-def is_in(view: Any, state: str) -> None:
-    """Waits until the job that is shown is in a state, by its word."""
-    expect(job(view).locator(".lk-pill")).to_have_text(state)
-
-
-def has_a_curve(view: Any) -> None:
-    expect(job(view).locator("path.lk-smooth")).to_have_attribute("d", CURVE)
-
-
-def board_shows(view: Any, run: RunFolder) -> None:
-    """TensorBoard, inside the page, draws curves of a run."""
-    board = view.frame_locator("iframe[title=TensorBoard]")
-    expect(board.get_by_text(run.path.name).first).to_be_visible()
-    expect(board.locator("line-chart").first).to_be_visible()
-
-
-# The first minute
-
-
-def test_the_demo_trains_to_its_end_by_one_click_and_outlives_the_page(site: Site, page: Open) -> None:
-    view = page()
-    press(view, "Start the demo")
-    is_in(view, "Training")
-    shown = job(view)
-    run = site.run(site.runs()[0]["id"])
-    pid = json.loads((run.path / "pid.json").read_text())["pid"]
-    expect(shown.get_by_role("button", name="Enlarge: ")).to_have_count(3)  # by the base model, before the first step
-    view.wait_for_function("document.querySelector('#start-job progress').value > 0")
-    has_a_curve(view)
-    name = shown.locator("h3").inner_text()
-
-    view.reload()
-    is_in(view, "Training")
-    expect(shown.locator("h3")).to_have_text(name)
-
-    site.kill()
-    expect(shown.get_by_text("Connection lost")).to_be_visible()
-    step = run.events()[-1]["step"]
-    until(lambda: run.events()[-1]["step"] > step)  # without a server
-    site.start()
-    expect(shown.get_by_text("Connection lost")).to_be_hidden()
-    view.reload()
-    is_in(view, "Training")
-    has_a_curve(view)
-    assert len(site.runs()) == 1 and psutil.pid_exists(pid)
-
-    until(lambda: run.state() == "done", 3 * PATIENCE)
-    is_in(view, "Done")
-    epochs = run.config().train.epochs or 0
-    expect(shown.locator(".lk-samples thead th")).to_have_text(
-        ["Prompt", "Base model", *(f"Epoch {epoch}" for epoch in range(4, epochs + 1, 4))]
-    )
-    with view.expect_download() as got:
-        shown.get_by_role("link", name="zk9.safetensors", exact=True).first.click()
-    assert Path(got.value.path()).read_bytes() == (run.checkpoints / "zk9.safetensors").read_bytes()
-    tab(view, "TensorBoard")
-    board_shows(view, run)
 
 
 # The LoRA tab
@@ -280,23 +209,6 @@ def test_a_queue_of_three_goes_on_when_one_fails(site: Site, page: Open) -> None
     expect(job(view).get_by_text(str(folders["three"])).first).to_be_visible()  # it says what is missing
 
 
-def test_the_page_works_behind_a_proxy_and_its_prefix(site: Site, page: Open) -> None:
-    with proxy(site.address, "/deep/er", strips=True, host="kept", x_forwarded_prefix="/deep/er") as address:
-        view = page(address)
-        tab(view, "LoRA")
-        choose(view, "Presets", "demo")
-        expect(view.locator("#plan")).to_contain_text("600 steps")
-        tab(view, "Runs")
-        view.get_by_role("button", name="zk9", exact=True).last.click()
-        is_in(view, "Done")
-        has_a_curve(view)
-        picture = job(view).locator(".lk-thumb img").last
-        until(lambda: picture.evaluate("picture => picture.naturalWidth"))
-        tab(view, "TensorBoard")
-        board_shows(view, site.run(site.runs()[-1]["id"]))
-        view.close()  # with its streams, which would keep the proxy open
-
-
 VALUES = """() => Object.fromEntries(
     [...document.querySelectorAll('.field')].filter(box => box.offsetParent).map(box => {
         const input = box.querySelector('input, textarea')
@@ -308,3 +220,26 @@ VALUES = """() => Object.fromEntries(
 def values(view: Any) -> dict[str, Any]:
     """What stands in each field that is seen, by its label."""
     return dict(view.evaluate(VALUES))
+
+
+def test_the_tabs_that_train_share_a_form_and_keep_their_own_settings(site: Site, page: Open) -> None:
+    """Each shows its own fields; a file goes to the tab that trains its kind."""
+    file = site.data / "lora.json"
+    file.write_text(json.dumps({"version": 1, "network": {"type": "lora", "rank": 9}}))
+    view = page()
+    tab(view, "Dreambooth")
+    expect(box(view, "Stop text encoder training")).to_be_visible()
+    expect(box(view, RANK)).to_be_hidden()
+    expect(box(view, "Learning rate")).to_have_value("1e-05")
+    fill(view, {"Train batch size": 3})
+    tab(view, "LoRA")
+    expect(box(view, RANK)).to_be_visible()
+    expect(box(view, "Train batch size")).to_have_value("1")
+    tab(view, "Finetuning")
+    expect(box(view, RANK)).to_be_hidden()
+    box(view, "Configuration file path").fill(str(file))
+    press(view, "Load")
+    expect(box(view, RANK)).to_have_value("9")
+    expect(view.get_by_role("tab", name="LoRA", exact=True)).to_have_attribute("aria-selected", "true")
+    tab(view, "Dreambooth")
+    expect(box(view, "Train batch size")).to_have_value("3")

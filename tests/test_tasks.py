@@ -80,7 +80,7 @@ def test_a_form_read_back_is_the_defaults(name: str, jobs: Jobs) -> None:
     values = form_of(jobs.settings, name)["values"]
     part = JOBS[name].options
     required = {option: f"http://{option}/v1" for option, field in part.model_fields.items() if field.is_required()}
-    required |= {"prefix": "zk9 "} if name == "caption.basic" else {}
+    required |= {"caption.basic": {"prefix": "zk9 "}, "reg.make": {"words": "woman"}}.get(name, {})
     options = options_of(name, values | required)
     several = {option: [path] for option, path in required.items() if isinstance(options[option], list)}
     assert part.model_validate(options) == part.model_validate(required | several)

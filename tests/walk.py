@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from trainer.runfolder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 Open = Callable[..., Any]
+CURVE = re.compile("M.*L")  # a path of more than one point
 
 
 class Site:
@@ -92,3 +94,24 @@ def fill(view: Any, fields: dict[str, Any]) -> None:
 
 def press(view: Any, words: str) -> None:
     view.get_by_role("button", name=words, exact=True).filter(visible=True).first.click()
+
+
+def job(view: Any) -> Any:
+    """The job that is shown."""
+    return view.locator("likeness-job").filter(visible=True)
+
+
+def is_in(view: Any, state: str) -> None:
+    """Waits until the job that is shown is in a state, by its word."""
+    expect(job(view).locator(".lk-pill")).to_have_text(state)
+
+
+def has_a_curve(view: Any) -> None:
+    expect(job(view).locator("path.lk-smooth")).to_have_attribute("d", CURVE)
+
+
+def board_shows(view: Any, run: RunFolder) -> None:
+    """TensorBoard, inside the page, draws curves of a run."""
+    board = view.frame_locator("iframe[title=TensorBoard]")
+    expect(board.get_by_text(run.path.name).first).to_be_visible()
+    expect(board.locator("line-chart").first).to_be_visible()

@@ -15,6 +15,7 @@ from trainer.doctor import command as doctor
 from trainer.errors import InputError
 from trainer.folders import command as folders
 from trainer.images import command as images
+from trainer.sweep import command as sweep
 from trainer.terminal import quiet
 from trainer.tools import command as tools
 from trainer.verdict import command as verdict
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--runs", type=Path, help=f"where the run folder is made (default: {runs})")
     change = "change an option; of a run that goes on, only where a file or folder is"
     train.add_argument("--set", action="append", default=[], metavar="PART.OPTION=VALUE", help=change)
+    train.add_argument("--fit", action="store_true", help="save memory until the first step fits: memory.fit=true")
     train.set_defaults(do=run_train)
 
     config = words.add_parser("config", help="check a config and print what it would do")
@@ -63,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     job = words.add_parser("job", help="do the work of a run folder that the page made for one of its tools")
     job.add_argument("--run", type=Path, required=True, help="the run folder")
     job.set_defaults(do=run_job)
+    sweep.add(words)
     captions.add(words)
     doctor.add(images.add(words))
     folders.add(words)
@@ -76,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run_train(options: argparse.Namespace) -> int:
     """Trains in this process, in a new run folder or in one that exists."""
+    from trainer import several
     from trainer.runfolder import RunFolder
     from trainer.train import run
 
@@ -83,10 +87,16 @@ def run_train(options: argparse.Namespace) -> int:
     if len(given) != 1:
         raise InputError("train: give one of CONFIG, --run DIR and --resume DIR")
     if options.config:
-        loaded = configio.open_config(options.config, options.set)
+        together = several.started()  # by accelerate launch or torchrun
+        flags = [f"train.processes={together}"] if together > 1 else []
+        flags += ["memory.fit=true"] if options.fit else []
+        loaded = configio.open_config(options.config, [*flags, *options.set])
         config = loaded.config
-        report(loaded.changes)
-        return run(RunFolder.create(options.runs or places.runs(), config))
+        if not several.follows():
+            report(loaded.changes)
+        return run(several.one_folder(lambda: RunFolder.create(options.runs or places.runs(), config), config.train))
+    if options.fit:
+        raise InputError("--fit: a run that goes on keeps the settings it began with; give it with CONFIG")
     if fixed := [flag for flag in options.set if not configio.is_path(flag)]:
         raise InputError(
             f"--set {fixed[0]}: while a run goes on, only its files and folders can move, such as model.base;"

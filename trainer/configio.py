@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 from trainer import kohya, places
 from trainer.config import VERSION, Config
-from trainer.dataset_toml import read_dataset
 from trainer.kohya import Reading
 from trainer.tree import LARGEST, PATHS, TEXTS, ConfigError, Tree, absolute, check, did_you_mean, overlay
 
@@ -59,7 +58,7 @@ def open_config(source: str, flags: Sequence[str] = ()) -> Loaded:
 def read_file(file: Path) -> tuple[Tree, Reading | None]:
     """The options in a file, in today's layout and with absolute paths, and what was said of a foreign one's keys."""
     foreign = file.suffix.lower() == ".toml"
-    tree = read_dataset(file) if foreign else read_tree(file)
+    tree = {"dataset_config": str(file)} if foreign else read_tree(file)
     if not (foreign or kohya.is_kohya(tree)):
         return absolute(migrate(tree, str(file)), file.parent), None
     said = kohya.read(tree, str(file))

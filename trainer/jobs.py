@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from trainer.captioners.options import Basic, Blip2, Endpoint, Git, Sentences, Wd14
-from trainer.compare.options import Generate, Grid, Studio
+from trainer.compare.options import ClassPictures, Generate, Grid, Studio
 from trainer.config.parts import Part
 from trainer.doctor.options import Doctor
 from trainer.downloads import Downloads
@@ -97,6 +97,7 @@ JOBS: Mapping[str, Job] = {
     "model.convert": Job("Convert model", lora.ConvertModel, LORAS),
     "compare.sample": Job("Generate", Generate, DRAWING, gpu=True, events=True),
     "compare.grid": Job("X/Y/Z grid", Grid, DRAWING, gpu=True, events=True),
+    "reg.make": Job("Class pictures", ClassPictures, DRAWING, gpu=True, events=True),
     "compare.verdict": Job("Find the best file", Compare, "trainer.verdict.command:compare", gpu=True, events=True),
     # It holds a GPU but never waits for one, nor keeps one from others: it makes way by itself.
     "compare.studio": Job("Resident painter", Studio, "trainer.compare.studio:run", events=True),

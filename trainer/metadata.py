@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PureWindowsPath
 from typing import Any
 
 from trainer import __version__
-from trainer.config import Config
+from trainer.config import Config, Embedding, Full, Kohya, Library, NewWords
 from trainer.config.objective import Huber, MultiresNoise, OffsetNoise
+from trainer.config.subset import FILES
 from trainer.draws import seed_of
 from trainer.families import FAMILIES
+from trainer.kohya.networks import arguments_of, module_of
+from trainer.optimizer_kinds import KINDS as OPTIMIZERS
 from trainer.tree import HUB_ID, PATHS
 
 WRITER = f"likeness/{__version__}"
@@ -35,14 +38,15 @@ MINIMUM = (
     "ss_network_args",
 )
 """What is left of `ss_*` when output.metadata is off: tools need it to sort files."""
+KINDS = {"embedding": "/textual-inversion", "full_model": ""}
+"""What a file is beside its family, in the words of ModelSpec; the others are LoRAs."""
+SINGLE = (
+    *("ss_batch_size_per_device", "ss_total_batch_size", "ss_resolution", "ss_color_aug", "ss_flip_aug"),
+    *("ss_random_crop", "ss_shuffle_caption", "ss_enable_bucket", "ss_bucket_no_upscale", "ss_min_bucket_reso"),
+    *("ss_max_bucket_reso", "ss_keep_tokens", "ss_reg_dataset_dirs", "ss_bucket_info"),
+)
+"""Keys that describe one data set, which are left out where there are subsets."""
 SECRET = re.compile(r"\b(hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_-]{16,}")
-OPTIMIZERS = {
-    "adamw": "torch.optim.adamw.AdamW",
-    "adamw8bit": "bitsandbytes.optim.adamw.AdamW8bit",
-    "lion": "lion_pytorch.lion_pytorch.Lion",
-    "adafactor": "transformers.optimization.Adafactor",
-    "prodigy": "prodigyopt.prodigy.Prodigy",
-}
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Facts:
     """Tags by folder name, as `count_tags` gives them."""
     buckets: Mapping[str, Any] | None = None
     """`ss_bucket_info` of sd-scripts, when buckets are on."""
+    datasets: Sequence[Mapping[str, Any]] = ()
+    """`ss_datasets` of sd-scripts, where there are subsets."""
 
 
 def metadata(config: Config, facts: Facts, step: int, epoch: int, now: float) -> dict[str, str]:
@@ -95,6 +101,9 @@ def metadata(config: Config, facts: Facts, step: int, epoch: int, now: float) ->
     save_network adds the two hashes of the tensors.
     """
     pairs = _training(config, facts) | _objective(config) | _data(config, facts) | _models(facts) | _network(config)
+    if facts.datasets:
+        pairs = {key: value for key, value in pairs.items() if key not in SINGLE}
+        pairs["ss_datasets"] = json.dumps(facts.datasets)
     pairs |= {"ss_steps": step, "ss_epoch": epoch, "ss_training_finished_at": f"{now:.6f}"}
     texts = {key: str(value) for key, value in pairs.items()}
     if not config.output.metadata:
@@ -105,6 +114,8 @@ def metadata(config: Config, facts: Facts, step: int, epoch: int, now: float) ->
 def public_config(config: Config) -> str:
     """The config as JSON for other eyes: of a local path the last name alone, no access tokens."""
     tree = config.model_dump(mode="json")
+    for subset in tree["data"]["subsets"]:
+        subset |= {name: PureWindowsPath(subset[name]).name for name in FILES if subset[name]}
     for part, option in PATHS:
         text = tree[part].get(option)
         if text and not (option == "base" and HUB_ID.match(text)):
@@ -138,17 +149,17 @@ def _training(config: Config, facts: Facts) -> dict[str, Any]:
         "ss_lr_scheduler": "constant_with_warmup" if scheduler == "constant" and facts.warmup else scheduler,
         "ss_lr_warmup_steps": facts.warmup,
         "ss_max_grad_norm": train.clip or 0.0,
-        "ss_scale_weight_norms": config.network.max_norm,
+        "ss_scale_weight_norms": getattr(config.network, "max_norm", None),
         "ss_num_epochs": facts.epochs,
         "ss_max_train_steps": facts.steps,
         "ss_num_batches_per_epoch": facts.batches,
         "ss_batch_size_per_device": train.batch,
-        "ss_total_batch_size": train.batch * train.accumulate,
+        "ss_total_batch_size": train.batch * train.processes * train.accumulate,
         "ss_gradient_accumulation_steps": train.accumulate,
         "ss_gradient_checkpointing": train.checkpointing,
         "ss_mixed_precision": train.precision,
         "ss_full_fp16": train.full and train.precision == "fp16",
-        "ss_fp8_base": False,
+        "ss_fp8_base": config.memory.base_weights == "fp8",
         "ss_fp8_base_unet": False,
         "ss_lowram": False,
         "ss_validation_seed": None,
@@ -238,25 +249,24 @@ def _models(facts: Facts) -> dict[str, Any]:
 
 def _network(config: Config) -> dict[str, Any]:
     network = config.network
-    given = {
-        "conv_dim": network.conv_rank,
-        "conv_alpha": network.conv_alpha if network.conv_rank else None,
-        "rank_dropout": network.rank_dropout or None,
-        "module_dropout": network.module_dropout or None,
-        "loraplus_lr_ratio": network.loraplus,
-        "loraplus_unet_lr_ratio": network.loraplus_unet,
-        "loraplus_text_encoder_lr_ratio": network.loraplus_text,
-    }
-    arguments: dict[str, Any] = {key: f"{value:g}" for key, value in given.items() if value is not None}
+    if isinstance(network, Full):
+        return {}
+    if isinstance(network, Embedding):
+        marks = (
+            (mark.key, getattr(network, name))
+            for name, field in NewWords.model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, Kohya)
+        )
+        return {f"ss_{key}": value for key, value in marks}
+    arguments, dropout = arguments_of(network), getattr(network, "dropout", None) or None
     pairs = {
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": network.rank,
-        "ss_network_alpha": network.alpha,
-        "ss_network_dropout": network.dropout or None,
+        "ss_network_module": module_of(network),
+        "ss_network_dim": getattr(network, "rank", None),
+        "ss_network_alpha": getattr(network, "alpha", None),
+        "ss_network_dropout": dropout,
     }
-    return pairs | (
-        {"ss_network_args": json.dumps({**arguments, "dropout": network.dropout or None})} if arguments else {}
-    )
+    return pairs | ({"ss_network_args": json.dumps({**arguments, "dropout": dropout})} if arguments else {})
 
 
 def _modelspec(config: Config, facts: Facts, now: float) -> dict[str, str]:
@@ -265,7 +275,7 @@ def _modelspec(config: Config, facts: Facts, now: float) -> dict[str, str]:
     bounds = (objective.min_timestep, objective.max_timestep)
     pairs = {
         "sai_model_spec": "1.0.1",
-        "architecture": f"{kind.architecture}/lora",
+        "architecture": kind.architecture + KINDS.get(config.network.type, "/lora"),
         "implementation": kind.code,
         "implementation_version": WRITER,
         "title": output.title or output.name,
@@ -278,6 +288,7 @@ def _modelspec(config: Config, facts: Facts, now: float) -> dict[str, str]:
         "prediction_type": facts.prediction,
         "timestep_range": "{},{}".format(*bounds) if bounds != (0, 1000) else "",
         "encoder_layer": str(config.model.clip_skip or ""),
+        "trigger_phrase": config.network.token if isinstance(config.network, Embedding) else "",
     }
     return {f"modelspec.{key}": value for key, value in pairs.items() if value}
 
@@ -292,4 +303,6 @@ def _optimizer(config: Config) -> str:
     optimizer = config.optimizer
     changed = optimizer.model_dump(exclude_defaults=True, exclude={"type", "lr"})
     arguments = ",".join(f"{key}={value}" for key, value in changed.items())
-    return OPTIMIZERS[optimizer.type] + (f"({arguments})" if arguments else "")
+    kind = OPTIMIZERS[optimizer.type]
+    name = f"{kind.path}.{optimizer.name}" if isinstance(optimizer, Library) else kind.recorded or kind.path
+    return name + (f"({arguments})" if arguments else "")

@@ -144,9 +144,12 @@ def huber_c(timesteps: Tensor, loss: Loss, alphas_cumprod: Tensor) -> Tensor:
     return (1 - loss.c) / (1 + sigma) ** 2 + loss.c
 
 
-def per_sample_loss(pred: Tensor, target: Tensor, loss: Loss, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Mean error of each picture [B], float32."""
-    return elementwise(pred, target, loss, timesteps, alphas_cumprod).mean(dim=(1, 2, 3))
+def per_sample_loss(
+    pred: Tensor, target: Tensor, loss: Loss, timesteps: Tensor, alphas_cumprod: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Mean error of each picture [B], float32; a mask [B, 1, H, W] weighs places, and its area is not made up for."""
+    error = elementwise(pred, target, loss, timesteps, alphas_cumprod)
+    return (error if mask is None else error * mask).mean(dim=(1, 2, 3))
 
 
 # The weight of each timestep

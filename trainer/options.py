@@ -58,7 +58,7 @@ def refs(node: Node) -> Iterator[str]:
     """Names of the parts that an option can hold."""
     if "$ref" in node:
         yield node["$ref"].rsplit("/", 1)[-1]
-    for inner in (*node.get("anyOf", ()), *node.get("oneOf", ())):
+    for inner in (*node.get("anyOf", ()), *node.get("oneOf", ()), *([node["items"]] if "items" in node else [])):
         yield from refs(inner)
 
 
@@ -78,7 +78,9 @@ def values(node: Node, parts: Node) -> str:
 
 
 def default(node: Node) -> str:
-    """A default as it is written in a file; of a part, its kind."""
+    """A default as it is written in a file; of a part, its kind; nothing where one must be given."""
+    if "default" not in node:
+        return ""
     value = node["default"]
     return f"`{json.dumps(value['type'] if isinstance(value, dict) and 'type' in value else value)}`"
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from trainer.config import AdafactorSchedule, Config, PiecewiseConstant, Schedule, Validation, WarmupStableDecay
+from trainer.config import Config, Schedule, Validation, WarmupStableDecay
 from trainer.data.buckets import Placement, check_buckets, floor_to, place_all
+from trainer.data.captions import learned_words, without
 from trainer.data.folders import Collection, Picture
-from trainer.data.order import count_uses
+from trainer.data.order import Group, count_uses, groups_of
 from trainer.data.pictures import plain
 from trainer.draws import seed_of
 from trainer.errors import InputError
@@ -129,16 +130,24 @@ def make_plan(config: Config, collection: Collection, family: str) -> Plan:
     if not any(not picture.folder.reg for picture in pictures):
         raise PlanError(f"data.images: {config.data.images} holds no picture to train on")
     check_buckets(config.data, family)
+    if config.objective.prior == "trained" and not any(leaves_out(config, picture) for picture in pictures):
+        raise PlanError(
+            "objective.prior: trained leaves the words out that stand for what is learned, and no caption has any:"
+            " write them into objective.prior_words"
+        )
     uses, placements = count_uses(pictures), place_all(pictures, config.data)
     sizes: Counter[tuple[int, int]] = Counter()
-    for used, placement in zip(uses, placements, strict=True):
+    shelves: Counter[tuple[tuple[int, int], Group]] = Counter()
+    groups = groups_of(pictures, config.data.subsets, train.batch, train.processes)
+    for used, placement, group in zip(uses, placements, groups, strict=True):
         sizes[placement.bucket] += used
-    batches = sum(math.ceil(used / train.batch) for used in sizes.values())
+        shelves[placement.bucket, group] += used
+    batches = sum(math.ceil(used / group.batch) for (_, group), used in shelves.items())
     steps_per_epoch = math.ceil(batches / train.accumulate)
     steps = min(train.steps or math.inf, train.epochs * steps_per_epoch if train.epochs else math.inf)
     assert isinstance(steps, int)  # the config has one of the two
     reg = [used for used, picture in zip(uses, pictures, strict=True) if picture.folder.reg]
-    largest = max(width * height for (width, height), used in sizes.items() if used)
+    loads = [width * height * group.batch for ((width, height), group), used in shelves.items() if used]
     plan = Plan(
         pictures=len(pictures) - len(reg),
         reg_pictures=len(reg),
@@ -147,23 +156,35 @@ def make_plan(config: Config, collection: Collection, family: str) -> Plan:
         folders=tuple(count_folders(pictures, uses)),
         buckets=tuple(BucketCount(*size, used) for size, used in sorted(sizes.items()) if used),
         aspect_error=aspect_error(pictures, placements, uses),
-        batch=train.batch,
+        batch=train.batch * train.processes,
         accumulate=train.accumulate,
         batches=batches,
         steps_per_epoch=steps_per_epoch,
         epochs=math.ceil(steps / steps_per_epoch),
         steps=steps,
         warmup=warmup_steps(config.schedule, steps),
-        memory=estimate_memory(config, family, largest),
+        memory=estimate_memory(config, family, -(-max(loads) // (train.batch * train.processes))),
         warnings=(),
     )
     warnings = [*warn_of_options(config, plan), *warn_of_pictures(plan, pictures, placements, uses)]
+    if partial := sum(used % group.batch > 0 for (_, group), used in shelves.items()):
+        most = max(group.batch for _, group in shelves)
+        warnings.append(f"{partial} of {batches} batches hold fewer than {most} pictures: each has one bucket")
     return replace(plan, warnings=tuple(warnings))
+
+
+def leaves_out(config: Config, picture: Picture) -> bool:
+    """Whether a picture's caption loses words for `objective.prior` trained."""
+    place = picture.folder.subset
+    captions = config.captions.of(None if place is None else config.data.subsets[place])
+    words = learned_words(config.objective, captions, picture.folder.words)
+    caption = f"{captions.prefix} {picture.caption}"
+    return len(without(caption, words)) < len(without(caption, ""))
 
 
 def warmup_steps(schedule: Schedule, steps: int) -> int:
     """Steps over which the rate rises; some schedules have none."""
-    return 0 if isinstance(schedule, AdafactorSchedule | PiecewiseConstant) else span(schedule.warmup, steps)
+    return span(getattr(schedule, "warmup", 0), steps)
 
 
 def decay_steps(schedule: WarmupStableDecay, steps: int) -> int:
@@ -205,9 +226,6 @@ def warn_of_pictures(
     if max(cut) > 0.25:
         name, count = names[cut.index(max(cut))], sum(part > 0.25 for part in cut)
         yield f"{count} pictures lose more than a quarter to the crop, {name} {max(cut):.0%}"
-    partial = [bucket for bucket in plan.buckets if bucket.uses % plan.batch]
-    if partial:
-        yield f"{len(partial)} of {plan.batches} batches hold fewer than {plan.batch} pictures: each has one bucket"
 
 
 def warn_of_options(config: Config, plan: Plan) -> Iterator[str]:

@@ -45,6 +45,7 @@ class Report:
         self._times: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._boards: list[Board] = []
         self._told_epochs: set[int] = set()
+        self._noted: set[str] = set()
         self._bar: tqdm[Any] | None = None
 
     def start(
@@ -151,8 +152,16 @@ class Report:
 
     def warning(self, text: str) -> None:
         """Something that the person should know; the training goes on."""
+        if self.note(text):
+            self.say(f"warning: {text}")
+
+    def note(self, text: str) -> bool:
+        """A warning for the page alone; before the first step each is told once, for `memory.fit` begins repeatedly."""
+        if self.step_now == 0 and text in self._noted:
+            return False
+        self._noted.add(text)
         self.folder.event("warning", step=self.step_now, text=text)
-        self.say(f"warning: {text}")
+        return True
 
     def error(self, text: str, remedy: str) -> None:
         """The end, by a failure."""

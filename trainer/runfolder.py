@@ -83,7 +83,16 @@ class RunFolder:
     def config(self, flags: Sequence[str] = ()) -> Config:
         """The config that this run was made with; `flags` say where a file is now that has moved."""
         self._check()
-        return configio.load(str(self.path / "config.json"), flags)
+        return configio.load(str(self.path / "config.json"), [*self.fitting(), *flags])
+
+    @property
+    def fitted(self) -> Path:
+        """What "fit to my card" turned on, as flags; config.json stays as it was written."""
+        return self.path / "fit.json"
+
+    def fitting(self) -> list[str]:
+        """The flags in `fitted`."""
+        return json.loads(self.fitted.read_text("utf-8")) if self.fitted.exists() else []
 
     # Events
 

@@ -6,27 +6,33 @@ import contextlib
 import hashlib
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainer import checkpoint
+from trainer import checkpoint, export
 from trainer import sample as sampling
+from trainer.datasets import datasets_of, folders_of
 from trainer.durable import TEMPORARY, DiskError, make_folder
 from trainer.errors import InputError
 from trainer.metadata import Facts, count_tags, metadata
+from trainer.networks.base import Exact
+from trainer.networks.embedding_file import files_of
+from trainer.networks.full import FullNetwork
+from trainer.optimizers import averaged
 from trainer.optimizers import load as load_optimizer
 from trainer.plan import Plan
-from trainer.work import Work
+from trainer.work import Work, at_hand
 
 
 def rates(work: Work) -> dict[str, float]:
     """The learning rate of each part, now."""
     named = zip(work.optimizer.param_groups, work.schedule.get_last_lr(), strict=True)
     now = {str(group["name"]): float(rate or 0) for group, rate in named}
-    found = {f"d*lr/{group['name']}": group["d"] * group["lr"] for group in work.optimizer.param_groups if "d" in group}
-    return now | found  # Prodigy finds a rate d of its own
+    finding = [group for group in work.optimizer.param_groups if "d" in group]  # Prodigy and its like find a d
+    return now | {f"d*lr/{group['name']}": float(group["d"] * group["lr"]) for group in finding}
 
 
 # The LoRA
@@ -34,23 +40,36 @@ def rates(work: Work) -> dict[str, float]:
 
 def save(work: Work, step: int, epoch: int | None) -> None:
     """Saves after a step: `zk9-000001.safetensors` at an epoch's end, else `zk9-step00000420.safetensors`."""
+    if not work.group.leads:
+        return
     name = work.config.output.name
     file = checkpoint.epoch_name(name, epoch) if epoch else checkpoint.step_name(name, step)
     try:
-        work.report.checkpoint(step, write(work, step, file)[0], epoch)
+        with averaged(work.optimizer, work.network):
+            files = write(work, step, file)
+        work.report.checkpoint(step, files[0], epoch)
     except DiskError:
         with contextlib.suppress(DiskError):  # the run folder may lie on a better disk
             keep_state(work, step)
         raise
     if keep := work.config.save.keep_last:
-        for old in checkpoint.prune(work.folder.checkpoints, name, keep):
-            for folder in folders(work):  # by name: an output folder may hold files of other runs
-                (folder / old.name).unlink(missing_ok=True)
+        if isinstance(work.network, FullNetwork):
+            for old in export.prune(work.folder.checkpoints, name, keep):
+                for folder in folders(work):
+                    export.remove(folder / old)
+        count = file.removeprefix(name)
+        for stem in dict.fromkeys(one.name.removesuffix(count) for one in files):
+            for old in checkpoint.prune(work.folder.checkpoints, stem, keep):
+                for folder in folders(work):  # by name: an output folder may hold files of other runs
+                    (folder / old.name).unlink(missing_ok=True)
 
 
 def finish(work: Work, step: int) -> list[Path]:
     """Saves the last one under the final name, and gives its places."""
-    files = write(work, step, checkpoint.final_name(work.config.output.name))
+    if not work.group.leads:
+        return []
+    with averaged(work.optimizer, work.network):
+        files = write(work, step, checkpoint.final_name(work.config.output.name))
     work.report.checkpoint(step, files[0])
     return files
 
@@ -66,13 +85,20 @@ def rescue(work: Work, step: int) -> None:
 
 def try_out(work: Work) -> None:
     """Saves and removes a file in each place, so that a folder that cannot be written fails now."""
+    if not work.group.leads:
+        return
+    if isinstance(work.network, FullNetwork):
+        for folder in folders(work):
+            export.try_out(work.config, folder, work.family.parts)
+        return
     for folder in folders(work):
-        file = folder / f"{TEMPORARY}{work.folder.path.name}.safetensors"
+        files = files_of(f"{TEMPORARY}{work.folder.path.name}.safetensors", work.network.tensors())
         make_folder(folder)
         try:
-            checkpoint.save_network(file, work.network.tensors(), {}, work.config.save.precision, work.network.places)
+            put(work, folder, files, {})
         finally:
-            file.unlink(missing_ok=True)
+            for file in files:
+                (folder / file).unlink(missing_ok=True)
 
 
 def write(work: Work, step: int, name: str) -> list[Path]:
@@ -80,12 +106,24 @@ def write(work: Work, step: int, name: str) -> list[Path]:
     facts = facts_of(work)
     epoch = max(1, -(-step // work.plan.steps_per_epoch))
     words = metadata(work.config, facts, step, epoch, time.time())
-    tensors = work.network.tensors()
-    files = [folder / name for folder in folders(work)]
-    for file in files:
-        make_folder(file.parent)
-        checkpoint.save_network(file, tensors, words, work.config.save.precision, work.network.places)
-    return files
+    if isinstance(work.network, FullNetwork):
+        made: list[Path] = []
+        for folder in folders(work):
+            make_folder(folder)
+            same = export.again(made[0], folder / name) if made else None
+            made.append(same or export.save_model(folder / name, work.config, work.family, work.network, words))
+        return made
+    files = files_of(name, work.network.tensors())
+    for folder in folders(work):
+        make_folder(folder)
+        put(work, folder, files, words)
+    return [folder / file for folder in folders(work) for file in files]
+
+
+def put(work: Work, folder: Path, files: Mapping[str, Mapping[str, torch.Tensor]], words: Mapping[str, str]) -> None:
+    """Writes files into a folder, each with these words for metadata."""
+    for file, tensors in files.items():
+        checkpoint.save_network(folder / file, tensors, words, work.config.save.precision, work.network.places)
 
 
 def folders(work: Work) -> list[Path]:
@@ -100,9 +138,11 @@ def facts_of(work: Work) -> Facts:
     base, vae = work.files.result()
     listed = {folder.name: (folder.repeats, folder.pictures) for folder in plan.folders if not folder.reg}
     reg = {folder.name: (folder.repeats, folder.pictures) for folder in plan.folders if folder.reg}
+    datasets = datasets_of(work.config, pictures) if work.config.data.subsets else []
+    listed = folders_of(datasets) if datasets else listed
     tags = {
         name: count_tags(p.caption for p in pictures if p.folder.name == name and p.caption_source == "file")
-        for name in (*listed, *reg)
+        for name in dict.fromkeys(folder.name for folder in plan.folders)
     }
     return Facts(
         run=work.folder.path.name, family=work.family.name, prediction=work.family.prediction,
@@ -110,7 +150,7 @@ def facts_of(work: Work) -> Facts:
         reg_images=sum(repeats * count for repeats, count in reg.values()), batches=plan.batches, epochs=plan.epochs,
         steps=plan.steps, warmup=plan.warmup, started=work.started, folders=listed, reg_folders=reg, tags=tags,
         validation_images=len(work.checks.held_out) if work.checks.held_out else 0,
-        buckets=bucket_info(plan) if work.config.data.buckets else None,
+        buckets=bucket_info(plan) if work.config.data.buckets else None, datasets=datasets,
     )  # fmt: skip
 
 
@@ -124,14 +164,18 @@ def bucket_info(plan: Plan) -> dict[str, Any]:
 
 
 def keep_state(work: Work, step: int) -> None:
-    """Writes everything that the training needs to go on exactly from here."""
+    """Writes everything that the training needs to go on exactly from here; it is the same for all processes."""
+    if not work.group.leads:
+        return
     live = {
         "optimizer": work.optimizer.state_dict(),
         "schedule": work.schedule.state_dict(),
         "scaler": work.scaler.state_dict(),
     }
     tensors, packed = checkpoint.pack(live, "live")
-    tensors |= {f"network/{name}": tensor for name, tensor in work.network.tensors().items()}
+    network = work.network
+    kept = network.state() if isinstance(network, Exact) else network.tensors()
+    tensors |= {f"network/{name}": tensor for name, tensor in kept.items()}
     facts = {
         "packed": packed, "report": work.report.kept(), "threads": torch.get_num_threads(),
         "started": work.started, "pictures": fingerprint(work), "torch": torch.__version__,
@@ -146,9 +190,9 @@ def resume(work: Work) -> int:
     if work.saved:
         tensors, facts = work.saved
         live = checkpoint.unpack(tensors, facts["packed"])
-        work.network.load(
-            {name.removeprefix("network/"): tensors[name] for name in tensors if name.startswith("network/")}
-        )
+        network = work.network
+        own = {name.removeprefix("network/"): tensors[name] for name in tensors if name.startswith("network/")}
+        network.restore(own) if isinstance(network, Exact) else network.load(own)
         load_optimizer(work.optimizer, live["optimizer"])
         work.schedule.load_state_dict(live["schedule"])
         work.scaler.load_state_dict(live["scaler"])
@@ -183,7 +227,8 @@ def sample(work: Work, step: int, epoch: int | None) -> None:
     if not work.prompts:
         return
     begin = sampling.stem(work.config.output.name, step, epoch)
-    made, warnings = sampling.sample(work.family, work.network, work.prompts, work.folder.samples, begin)
+    with averaged(work.optimizer, work.network), at_hand(work):
+        made, warnings = sampling.sample(work.family, work.network, work.prompts, work.folder.samples, begin)
     for index, picture in enumerate(made):
         work.report.sample(step, picture.file, picture.prompt, picture.seed, index)
     for warning in warnings:

@@ -37,6 +37,10 @@ class Draws:
     """[B, 4, h, w] noise that the input gets and the target does not."""
     kept: Tensor | None = None
     """[B] booleans: which pictures the model is to see as it did without the network."""
+    mask: Tensor | None = None
+    """[B, 1, h, w] how much each place counts, 0 to 1."""
+    prior: Tokens | Conditioning | None = None
+    """Captions without what is learned: with them every picture is to be seen as without the network."""
 
 
 def micro_loss(family: Family, network: Network, draws: Draws, objective: Objective) -> tuple[Tensor, Tensor]:
@@ -45,16 +49,26 @@ def micro_loss(family: Family, network: Network, draws: Draws, objective: Object
     Draw the network's dropouts first (`network.draw`): they are part of the step's input too.
     """
     network.ready()
-    cond = family.encode_tokens(draws.text) if isinstance(draws.text, Tokens) else draws.text
     seen = draws.noise if draws.perturbation is None else draws.noise + draws.perturbation
     noisy = family.noisy(draws.latents, seen, draws.timesteps)
-    pred = family.predict(noisy, draws.timesteps, cond, draws.sizes)
+    pred = predict(family, draws, noisy, draws.text)
     target = family.target(draws.latents, draws.noise, draws.timesteps)
     if draws.kept is not None:
         with torch.no_grad(), network.aside():
-            cond = family.encode_tokens(draws.text) if isinstance(draws.text, Tokens) else draws.text
-            own = family.predict(noisy, draws.timesteps, cond, draws.sizes)
+            own = predict(family, draws, noisy, draws.text)
         target = torch.where(draws.kept.view(-1, 1, 1, 1), own.to(target.dtype), target)
-    losses = per_sample_loss(pred, target, objective.loss, draws.timesteps, family.alphas_cumprod) * draws.weights
+    measure = objective.loss, draws.timesteps, family.alphas_cumprod
+    losses = per_sample_loss(pred, target, *measure, draws.mask) * draws.weights
+    if draws.prior is not None:
+        with torch.no_grad(), network.aside():
+            own = predict(family, draws, noisy, draws.prior)
+        pred = predict(family, draws, noisy, draws.prior)
+        losses = losses + per_sample_loss(pred, own, *measure) * objective.prior_weight
     losses = weigh(losses, draws.timesteps, objective, family.alphas_cumprod, family.prediction)
     return losses.mean(), losses
+
+
+def predict(family: Family, draws: Draws, noisy: Tensor, text: Tokens | Conditioning) -> Tensor:
+    """What the model says of noisy latents, with these words [B, 4, h, w]."""
+    cond = family.encode_tokens(text) if isinstance(text, Tokens) else text
+    return family.predict(noisy, draws.timesteps, cond, draws.sizes)

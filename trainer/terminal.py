@@ -145,6 +145,17 @@ class Wish:
             for number in heard:
                 signal.signal(number, before[number])
 
+    @contextlib.contextmanager
+    def ignored(self) -> Iterator[Wish]:
+        """Hears none of them while inside; for a process that ends when another does."""
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+        try:
+            yield self
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
+
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if not self.patient:
             raise KeyboardInterrupt

@@ -8,13 +8,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from trainer.config import Config
+from trainer.config import subset as subsets
 from trainer.config.parts import IsPath
 from trainer.errors import InputError
 
@@ -65,15 +66,40 @@ def absolute(tree: Tree, folder: Path) -> Tree:
         text = node.get(option) if isinstance(node, dict) else None
         if not isinstance(text, str) or text in ("", BUILT_IN.get(f"{part}.{option}")):
             continue
-        if os.name != "nt" and WINDOWS.match(text):
-            continue
-        try:
-            path = folder / Path(text).expanduser()
-            if option != "base" or path.exists() or not HUB_ID.match(text):
-                result[part] = {**result[part], option: str(path.resolve())}
-        except (OSError, RuntimeError, ValueError) as error:  # too long; ~ of a stranger; a NUL
-            raise ConfigError(f"{part}.{option}: {text[:200]!r} cannot be a path ({error}); choose another") from None
+        path = located(f"{part}.{option}", text, folder)
+        if option != "base" or os.path.exists(path) or not HUB_ID.match(text):
+            result[part] = {**result[part], option: str(path)}
+    data = result.get("data")
+    if isinstance(data, dict) and data.get("subsets"):
+        result["data"] = {**data, "subsets": _located_subsets(data["subsets"], folder)}
     return result
+
+
+def located(name: str, text: str, folder: Path) -> Path:
+    """A path as it stands in an option, counted from `folder`; one of Windows' stays as it is elsewhere."""
+    if os.name != "nt" and WINDOWS.match(text):
+        return Path(text)
+    try:
+        return (folder / Path(text).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # too long; ~ of a stranger; a NUL
+        raise ConfigError(f"{name}: {text[:200]!r} cannot be a path ({error}); choose another") from None
+
+
+def _located_subsets(given: Any, folder: Path) -> Any:
+    """Subsets with whole paths; what is none is left for the schema to refuse."""
+    try:
+        tree = subsets.read(given)
+    except ValueError:
+        return given
+    if not isinstance(tree, (list, tuple)) or not all(isinstance(one, dict) for one in tree):
+        return tree
+    whole = []
+    for one in tree:
+        paths = {name: one[name] for name in subsets.FILES if isinstance(one.get(name), str) and one[name]}
+        whole.append(
+            {**one, **{name: str(located(f"data.subsets.{name}", text, folder)) for name, text in paths.items()}}
+        )
+    return whole
 
 
 def check(tree: Tree, name: str, sources: Mapping[str, str] | None = None) -> Config:
@@ -155,7 +181,9 @@ def fields(part: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[s
 
 
 def members(annotation: Any) -> list[type[BaseModel]]:
-    """The parts that an annotation can hold."""
+    """The parts that an annotation can hold; a list of parts is one option."""
+    if get_origin(annotation) is tuple:
+        return []
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [member for argument in get_args(annotation) for member in members(argument)]

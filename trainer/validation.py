@@ -4,6 +4,7 @@ when it only memorizes."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -42,8 +43,9 @@ class Checks:
                 noise = draw_noise(generator, batch.latents[0].cpu(), config.objective.noise)[None].to(batch.latents)
                 text = batch.cond or family.tokenize(batch.captions).to(family.unet.device)
                 draws = Draws(
-                    batch.latents, noise, torch.tensor([timestep]).to(noise.device), batch.weights, text, batch.sizes
-                )
+                    batch.latents, noise, torch.tensor([timestep]).to(noise.device), batch.weights, text, batch.sizes,
+                    mask=batch.mask,
+                )  # fmt: skip
                 losses.append(micro_loss(family, network, draws, config.objective)[0])
         network.train()
         return float(torch.stack(losses).mean())
@@ -51,7 +53,7 @@ class Checks:
 
 def still(config: Config) -> Config:
     """The config with everything off that lets a picture or a caption differ from one use to the next."""
-    data = {"flip": False, "color_aug": False, "crop": "center"}
+    data: dict[str, Any] = {"flip": False, "color_aug": False, "crop": "center"}
     captions = {
         "shuffle": False,
         "dropout": 0.0,
@@ -59,7 +61,9 @@ def still(config: Config) -> Config:
         "tag_dropout": 0.0,
         "token_warmup_steps": 0,
     }
-    parts = {"data": data, "captions": captions, "train": {"batch": 1, "accumulate": 1}}
+    own = {**data, **captions, "dropout_every_n_epochs": 0, "batch": 1}
+    data["subsets"] = tuple(subset.model_copy(update=own) for subset in config.data.subsets)
+    parts = {"data": data, "captions": captions, "train": {"batch": 1, "accumulate": 1, "processes": 1}}
     return config.model_copy(update={name: getattr(config, name).model_copy(update=new) for name, new in parts.items()})
 
 

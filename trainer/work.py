@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from tqdm import tqdm
 
-from trainer import checkpoint, places
+from trainer import checkpoint, places, thrift
 from trainer.config import Config
 from trainer.data.cache import Cache
 from trainer.data.dataset import Dataset
 from trainer.data.folders import Collection, collect
-from trainer.devices import DTYPES, choose_device, use_threads
+from trainer.data.templates import check_words
+from trainer.devices import choose_device, use_threads
 from trainer.early import check_early
 from trainer.errors import InputError
 from trainer.families import FAMILIES, load_family
@@ -29,11 +31,14 @@ from trainer.families.find import find_base
 from trainer.metadata import File
 from trainer.networks import attach
 from trainer.networks.base import Network
-from trainer.optimizers import Scaler, build, make_schedule
+from trainer.networks.full import FullNetwork, precision_of
+from trainer.optimizers import Scaler, build, make_schedule, try_out
 from trainer.plan import Plan, make_plan, once, split
 from trainer.report import Report
 from trainer.runfolder import RunFolder
 from trainer.sample import Prompt, read_prompts
+from trainer.several import Group
+from trainer.spill import Pace
 from trainer.tree import HUB_ID
 from trainer.validation import Checks
 from trainer.verdict.live import Lookout
@@ -66,17 +71,27 @@ class Work:
     """When the training began, in unix seconds; a resumed one keeps its first start."""
     saved: Saved | None
     """The state to go on from."""
+    group: Group
+    """The processes that train together; often this one alone."""
+    rehearsal: Pace | None = None
+    """How the rehearsal went; None before it, and in a training that goes on."""
 
 
-def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = ()) -> Work:
-    """Opens the pictures, counts, loads the model, encodes what is cached; InputError when something is wrong."""
-    config = folder.config(flags)
-    saved = checkpoint.load_state(folder, report.warning)
+def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = (), group: Group | None = None) -> Work:
+    """Opens the pictures, counts, loads the model, encodes what is cached; InputError when something is wrong.
+
+    `group`: the processes that train together, where there are several.
+    """
+    group = group or Group()
+    config = group.config_of(folder.config(flags))
+    with group.in_turn():  # a damaged state is set aside but once
+        saved = checkpoint.load_state(folder, report.warning)
     device = choose_device(config.train)
-    use_threads(config.train.threads or (saved and saved[1]["threads"]))
+    use_threads(config.train.threads or (saved and saved[1]["threads"]), config.train.processes)
     found = detect_base(config.model)
     for warning in check_early(config, found):
         report.warning(warning)
+    try_out(config.optimizer, device)
     side = min(FAMILIES[found.family].side, max(config.data.resolution))
     prompts, notes = read_prompts(config.sample, side)
     for note in notes:
@@ -84,51 +99,70 @@ def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = ()) -> Wor
     trained, held_out = split(open_pictures(config, "data.images", report), config.validation)
     if config.validation.folder:
         held_out = once(open_pictures(config, "validation.folder", report))
+    check_words(config, trained.pictures)
     plan = make_plan(config, trained, found.family)
     report.say(plan.text())
     for warning in plan.warnings:  # the text says them already
-        folder.event("warning", step=0, text=warning)
+        report.note(warning)
 
-    family = load_family(config.model, device, DTYPES[config.train.precision], config.captions, report.say)
-    warn_of_long_captions(family, trained, config.captions.max_tokens, report)
+    home = torch.device("cpu") if thrift.wanted(config.memory) else device
+    family = load_family(config.model, home, precision_of(config), config.captions, report.say)
     set_up(family, config)
+    thrift.save_memory(family, config.memory, device)
     network = attach(family, config)
-    for part in {*family.parts} - {place.part for place in network.places.values()}:
-        if getattr(config.rates, part):
-            report.warning(f"{config.network.start_from} has no layers for the {part}: it is not trained")
+    warn_of_long_captions(family, trained, config.captions.max_tokens, report)  # a new word may be many tokens
     if loaded := network.loaded:
+        for part in {*family.parts} - {place.part for place in network.places.values()}:
+            if getattr(config.rates, part):
+                report.warning(f"{config.network.start_from} has no layers for the {part}: it is not trained")
         report.say(f"{config.network.start_from}: {len(loaded.taken)} layers taken")
         if left := [*loaded.missing, *loaded.unused]:
             report.warning(
                 f"{config.network.start_from}: {len(left)} layers do not match this training, {left[0]} the first"
             )
     optimizer = build(config.optimizer, network.groups(config.rates, config.optimizer.lr))
+    if isinstance(network, FullNetwork) and network.options.fused:
+        network.fuse(optimizer)
     schedule = make_schedule(config.schedule, optimizer, plan.steps)
 
     cache = Cache(places.cache(), report.warning)
     files = hash_files(config, cache)
     began = time.monotonic()
-    data = Dataset(config, trained, family, cache)
+    with group.in_turn():
+        data = Dataset(config, trained, family, cache, group.rank)
     report.cached(len(data.latents), time.monotonic() - began)
+    checks = Checks(config, trained, held_out if group.leads else replace(held_out, pictures=[]), family, cache)
     work = Work(
         folder, config, report, device, family, network, plan, trained, data,
-        Checks(config, trained, held_out, family, cache), prompts,
+        checks, prompts,
         Lookout(folder, config, report, family, network, trained, plan.steps), optimizer, schedule,
         Scaler(device.type, enabled=config.train.precision == "fp16"), files,
-        saved[1]["started"] if saved else time.time(), saved,
+        saved[1]["started"] if saved else time.time(), saved, group,
     )  # fmt: skip
     make_room(work)
     return work
 
 
 def make_room(work: Work) -> None:
-    """Takes off the GPU what the steps will not use; a sample or a comparison would need it all."""
-    if not work.prompts and not work.config.compare.every_epochs:
-        if work.config.data.cache_latents:
-            work.family.vae.to("cpu")
-        if work.config.data.cache_text:
-            for encoder in work.family.text_encoders:
-                encoder.to("cpu")
+    """Takes off the GPU what the steps will not use; comparisons while training would need it all."""
+    if work.config.compare.every_epochs:
+        return
+    if work.config.data.cache_latents:
+        work.family.vae.to("cpu")
+    if work.config.data.cache_text:
+        for encoder in work.family.text_encoders:
+            encoder.to("cpu")
+
+
+@contextmanager
+def at_hand(work: Work) -> Iterator[None]:
+    """The whole model on the GPU while inside, as samples need it."""
+    for part in (work.family.vae, *work.family.text_encoders):
+        part.to(work.device)
+    try:
+        yield
+    finally:
+        make_room(work)
 
 
 def open_pictures(config: Config, field: str, report: Report) -> Collection:

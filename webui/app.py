@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from webui.jobs import Jobs
+from webui.methods import METHODS
 from webui.settings import Settings
 from webui.tabs import compare, dataset, runs, start, utilities
 from webui.tabs.lora import LoraTab
@@ -18,6 +19,9 @@ CONSENT = """<footer class="consent">Train on people who agreed to it, and on ar
 EMPTY = """<p class="lk-empty">No curves yet. From the first steps of a training on, its loss and learning rates are
 drawn here, over those of the runs before.
 <button class="lk-link" onclick="likeness.tab('Start')">The demo has some in a minute</button></p>"""
+SHOW = "() => ({ __type__: 'update', visible: true })"
+HIDE = "() => ({ __type__: 'update', visible: 'hidden' })"
+"""The tabs that train share one form, below all tabs; static/form.js asks for what stands in it when one is opened."""
 BOARD = """<iframe class="board" src="tensorboard/" title="TensorBoard"></iframe>"""
 
 
@@ -27,20 +31,25 @@ def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
         gr.HTML(TITLE)
         lora = LoraTab(settings, jobs)
         with gr.Tabs(selected="start", elem_id="tabs"):
-            with gr.Tab("Start", id="start"):
+            with gr.Tab("Start", id="start") as first:
                 start.build(settings, jobs, lora)
-            with gr.Tab("LoRA", id="lora"):
-                lora.draw()
-            with gr.Tab("Dataset", id="dataset"):
+            trainers = [gr.Tab(method.tab, id=name, elem_classes="trainer") for name, method in METHODS.items()]
+            with gr.Tab("Dataset", id="dataset") as data:
                 dataset.build()
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab("Compare", id="compare") as comparing:
                 compare.build()
-            with gr.Tab("Utilities", id="utilities"):
+            with gr.Tab("Utilities", id="utilities") as tools:
                 utilities.build()
-            with gr.Tab("Runs", id="runs"):
+            with gr.Tab("Runs", id="runs") as past:
                 runs.build(settings, jobs)
             with gr.Tab("TensorBoard", id="tensorboard") as board:
                 frame = gr.HTML(EMPTY, elem_id="board")
+        with gr.Column(visible=False, elem_id="trainer") as shared:
+            lora.draw()
+        for tab in trainers:
+            tab.select(fn=None, js=SHOW, outputs=shared)
+        for tab in (first, data, comparing, tools, past, board):
+            tab.select(fn=None, js=HIDE, outputs=shared)
         gr.HTML(CONSENT)
         board.select(lambda: BOARD if _curves(settings) else EMPTY, outputs=frame, show_progress="hidden")
         lora.first(page)

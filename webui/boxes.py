@@ -12,6 +12,7 @@ from trainer.config import Config
 from webui import form
 from webui.fields import FIELDS, Field, Meaning, Values
 from webui.layout import ENDINGS, FOLDER_FIELDS, LONG
+from webui.methods import LORA, METHODS, types_of
 
 PLAIN = gr.InputHTMLAttributes(autocapitalize="off", autocorrect="off", spellcheck=False, autocomplete="off")
 
@@ -37,15 +38,21 @@ class Boxes:
         """What stands in the boxes, from what Gradio hands to an event whose inputs are a set."""
         return {self._names[box]: value for box, value in given.items() if box in self._names}
 
-    def updates(self, values: Values, before: Values | None = None) -> dict[Any, Any]:
-        """What Gradio must be given so that the boxes hold `values`; only what differs from `before`, when given."""
+    def updates(self, values: Values, tab: str, before: Values | None = None) -> dict[Any, Any]:
+        """What Gradio must be given so that the boxes hold `values`; only what differs from `before`, when given.
+
+        A tab shows the networks that it trains, and no choice where it is one.
+        """
         told: dict[Any, Any] = {}
+        hidden, types = METHODS[tab].hidden, types_of(tab)
         for name, box in self.by_name.items():
             shown = FIELDS[name]
             meaning = shown.meaning(values)
             more: dict[str, Any] = {}
-            if shown.owner and (before is None or shown.meaning(before) is not meaning):
-                more = {"visible": meaning is not None}
+            if before is None or (shown.owner and shown.meaning(before) is not meaning):
+                more = {"visible": meaning is not None and name not in hidden}
+                if name == "network.type":
+                    more = {"visible": len(types) > 1, "choices": [(shown.said(word), word) for word in types]}
                 if meaning and len(shown.meanings) > 1:
                     more["info"] = help_of(shown, meaning)
             if more or before is None or values[name] != before[name]:
@@ -81,8 +88,7 @@ def _box(shown: Field, values: Values) -> Component:
     if kind == "check":
         return gr.Checkbox(**common)
     if kind == "choice":
-        return gr.Dropdown(
-            [(shown.said(word), word) for word, _ in shown.choices], filterable=len(shown.choices) > 9, **common
-        )
+        words = types_of(LORA) if shown.name == "network.type" else [word for word, _ in shown.choices]
+        return gr.Dropdown([(shown.said(word), word) for word in words], filterable=len(shown.choices) > 9, **common)
     lines = 4 if shown.name in LONG else 1
     return gr.Textbox(lines=lines, max_lines=12 if lines > 1 else 1, html_attributes=PLAIN, **common)

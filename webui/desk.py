@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
 from trainer.durable import DiskError, read_json, write_json
 from trainer.errors import InputError
+from trainer.kohya.learning import NO_SCHEDULE
 from trainer.tree import absolute, check
 from webui import form
 from webui.configs import keep, open_file, open_preset, save, style_of
@@ -19,9 +21,11 @@ from webui.folders import prepare
 from webui.form import at_fields
 from webui.jobs import Jobs
 from webui.layout import PICKS
+from webui.methods import LORA, METHODS, method_of, types_of
 from webui.planline import marks, notes_html, plan_html
 from webui.planning import Outlook, Planner
 from webui.settings import Settings
+from webui.sweeps import begin, look
 
 AGAIN = 700  # milliseconds after which the page asks again while pictures are opened
 PATIENCE = 10.0  # seconds that Start waits for the pictures
@@ -39,6 +43,8 @@ class Sheet:
     style: str
     run: str | None
     wish: Mapping[str, Any]
+    tab: str = LORA
+    kept: dict[str, Any] = field(default_factory=dict)  # what stands in the other tabs' forms
     outlook: Outlook = field(default_factory=Outlook)
     notes: list[str] = field(default_factory=list)
     mistakes: list[InputError] = field(default_factory=list)
@@ -51,7 +57,9 @@ class Sheet:
         variants = {owner: variant_of(owner, self.values) for owner in OWNERS}
         again = AGAIN if self.outlook.looking else 0
         wire = marks(
-            self.outlook.mistakes, form.changed(self.values), {"variants": variants, "again": again, **self.more}
+            self.outlook.mistakes,
+            form.changed(self.values),
+            {"variants": variants, "again": again, "tab": self.tab, **self.more},
         )
         errors = [line for error in self.mistakes for line in str(error).splitlines()]
         said = notes_html(errors, "refused") + notes_html(self.notes) + self.command
@@ -64,7 +72,7 @@ class Desk:
     def __init__(self, settings: Settings, jobs: Jobs) -> None:
         self.settings, self.jobs = settings, jobs
         self.planner = Planner(jobs)
-        self._draft = settings.data_dir / "form.json"
+        self._data = settings.data_dir
 
     def sheet(self, values: dict[str, Any], **more: Any) -> Sheet:
         """What stands on the page."""
@@ -77,7 +85,7 @@ class Desk:
         config = self._read(sheet)
         if config:
             sheet.outlook = self.planner.outlook(config)
-            self._keep(config)
+            self._keep(config, sheet.tab)
 
     def _read(self, sheet: Sheet) -> Config | None:
         """The config on the page with whole paths; None with the mistakes told."""
@@ -88,25 +96,41 @@ class Desk:
             sheet.outlook = Outlook(mistakes=at_fields(error))
             return None
 
-    def _keep(self, config: Config) -> None:
+    def _draft(self, tab: str) -> Path:
+        return self._data / ("form.json" if tab == LORA else f"form.{tab}.json")
+
+    def _keep(self, config: Config, tab: str) -> None:
         """Keeps the settings for the next visit; they are worth no error when the disk is full."""
         try:
-            write_json(self._draft, config.model_dump(mode="json"))
+            write_json(self._draft(tab), config.model_dump(mode="json"))
         except DiskError:
             return
 
     def remember(self, sheet: Sheet) -> None:
         """The settings of the last visit, and the job that runs now."""
-        if self._draft.is_file():
-            try:
-                sheet.values = form.write(check(read_json(self._draft), str(self._draft)))
-            except (InputError, ValueError):
-                self._draft.unlink()
+        sheet.values = self._last(sheet.tab)
         running = self.jobs.waiting()["running"]
         sheet.run = running[0] if running else None
         self.look(sheet)
 
+    def _last(self, tab: str) -> dict[str, Any]:
+        """What stood in a tab's form at the last visit; what it begins with when there was none."""
+        draft = self._draft(tab)
+        if draft.is_file():
+            try:
+                return form.write(check(read_json(draft), str(draft)))
+            except (InputError, ValueError):
+                draft.unlink()
+        return fresh(tab)
+
     # Filling
+
+    def turn(self, sheet: Sheet, tab: str) -> None:
+        """Another tab was opened: the form shows what stood there, and keeps what stood here."""
+        if tab in METHODS and tab != sheet.tab:
+            _lay_aside(sheet, tab)
+            sheet.values = sheet.kept.pop(tab, None) or self._last(tab)
+        self.look(sheet)
 
     def choose(self, sheet: Sheet, name: str) -> None:
         """A variant of a union was chosen: its own values come with it."""
@@ -120,18 +144,29 @@ class Desk:
     def _pair(self, sheet: Sheet, owner: str) -> None:
         """Adafactor without a rate and the schedule of its own go together."""
         optimizer, schedule = (variant_of(part, sheet.values) for part in ("optimizer", "schedule"))
+        if owner == "optimizer" and optimizer in NO_SCHEDULE:
+            return self._set_with(sheet, {"schedule.type": "constant", "schedule.warmup": 0})
         partner = "schedule" if owner == "optimizer" else "optimizer"
         if "adafactor" not in (optimizer, schedule) or optimizer == schedule:
             return
         if partner == "optimizer" and schedule != "adafactor":
             return  # a rate may be given to Adafactor, and then any schedule does
         word = "adafactor" if optimizer == "adafactor" or owner == "schedule" else "cosine"
-        name = f"{partner}.type"
-        sheet.values = form.apply(sheet.values, {name: word})
-        sheet.notes.append(f"{FIELDS[name].label} is set to {word} too: the two belong together.")
+        return self._set_with(sheet, {f"{partner}.type": word})
+
+    def _set_with(self, sheet: Sheet, changes: dict[str, Any]) -> None:
+        """Sets what belongs to a choice, and says so."""
+        sheet.values = form.apply(sheet.values, changes)
+        told = ((FIELDS[name], value) for name, value in changes.items())
+        sheet.notes += [f"{shown.label} is set to {value} too: the two belong together." for shown, value in told]
 
     def fill(self, sheet: Sheet, config: Config, notes: list[str]) -> None:
-        """Puts a config into the form."""
+        """Puts a config into the form, of the tab that trains its kind of network."""
+        tab = method_of(config.network.type, sheet.tab)
+        if tab != sheet.tab:
+            _lay_aside(sheet, tab)
+            sheet.kept.pop(tab, None)
+            sheet.more["turn"] = True
         sheet.values, sheet.whole = form.write(config), True
         sheet.notes += notes
         self.look(sheet)
@@ -140,7 +175,9 @@ class Desk:
         """A preset was chosen."""
         try:
             if name == DEFAULTS:
-                return self.fill(sheet, Config(), ["All fields are at their defaults."])
+                sheet.values, sheet.whole = fresh(sheet.tab), True
+                sheet.notes.append("All fields are at their defaults.")
+                return self.look(sheet)
             loaded = open_preset(self.settings, str(name))
             self.fill(sheet, loaded.config, [f"{name} is loaded.", *loaded.changes])
         except InputError as error:
@@ -194,11 +231,13 @@ class Desk:
         self.look(sheet)
 
     def asked(self, sheet: Sheet, ask: Mapping[str, Any]) -> None:
-        """What the page's script asks for: {"do": "set" | "reset" | "look" | "open" | "load" | "save", ...}."""
+        """What the page's script asks for: {"do": "set" | "reset" | "turn" | "look" | "open" | ...}."""
         match ask.get("do"):
             case "set":
                 known = {name: value for name, value in ask["changes"].items() if name in FIELDS}
                 sheet.values = form.apply(sheet.values, known)
+            case "turn":
+                return self.turn(sheet, str(ask["to"]))
             case "reset" if ask.get("name") in FIELDS:
                 meaning = FIELDS[ask["name"]].meaning(sheet.values)
                 if meaning:
@@ -235,6 +274,19 @@ class Desk:
         else:
             sheet.more["start"] = sheet.run
 
+    def sweep(self, sheet: Sheet, start: bool = False) -> None:
+        """Counts the runs of the sweep that is described, or puts them into the queue."""
+        self.look(sheet)
+        config = self._read(sheet)
+        if config is None:
+            return
+        try:
+            sheet.notes += look(config, sheet.wish, self.planner)
+            if start:
+                sheet.notes = [begin(config, sheet.wish, self.jobs)]
+        except InputError as error:
+            sheet.mistakes.append(error)
+
     def stop(self, sheet: Sheet) -> None:
         """Stops the job that is shown: it saves and ends; a second time terminates, a third kills."""
         waiting = self.jobs.waiting()
@@ -266,6 +318,17 @@ class Desk:
             '<div class="command"><p>In the folder of launch.py, with the settings below saved as '
             f"<code>{escape(name)}</code>:</p>{_block(f'python launch.py train {_quoted(name)}')}{_block(text)}</div>"
         )
+
+
+def fresh(tab: str) -> dict[str, Any]:
+    """What a tab's form begins with."""
+    return form.apply(form.write(Config()), {"network.type": types_of(tab)[0], **METHODS[tab].start})
+
+
+def _lay_aside(sheet: Sheet, tab: str) -> None:
+    """Keeps what stands in the form, right or wrong, while another tab has it."""
+    sheet.kept = {**sheet.kept, sheet.tab: sheet.values}
+    sheet.tab, sheet.whole = tab, True
 
 
 def _differing(config: Config) -> dict[str, Any]:

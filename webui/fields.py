@@ -10,12 +10,13 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from trainer.config import Config, Kohya
+from trainer.config import Config, Kohya, Subset
 from trainer.config.parts import IsPath, label
+from trainer.config.subset import written
 from trainer.tree import members
 from webui.layout import WORDS
 
-Kind = Literal["check", "choice", "text", "lines", "number", "numbers", "sizes"]
+Kind = Literal["check", "choice", "text", "lines", "number", "numbers", "sizes", "tables"]
 Values = Mapping[str, Any]
 """What stands in the boxes, by dotted name."""
 
@@ -65,6 +66,8 @@ class Field:
             return next(word for word, meant in self.choices if meant == value and type(meant) is type(value))
         if self.kind == "lines":
             return "\n".join(value)
+        if self.kind == "tables":
+            return written(tuple(map(Subset.model_validate, value)))
         if self.kind == "sizes":
             return ", ".join("x".join(map(_number, size)) for size in value)
         if isinstance(value, (tuple, list)):
@@ -79,7 +82,7 @@ class Field:
             return [line for line in (value or "").split("\n") if line.strip()]
         if self.kind == "sizes":
             return [size for size in re.split(r"[,;\s]+", value or "") if size]
-        if self.kind in ("check", "text"):
+        if self.kind in ("check", "text", "tables"):
             return value
         text = str(value or "").strip()
         if self.kind == "numbers" or "," in text:  # Adafactor's eps are two, AdamW's is one
@@ -157,6 +160,8 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[tuple[str, Any], ...]]:
         and get_origin(get_args(arguments[0])[:1] and get_args(arguments[0])[0]) is tuple
     ):
         return "sizes", ()
+    if get_origin(annotation) is tuple and arguments[0] is Subset:
+        return "tables", ()
     if get_origin(annotation) is tuple:
         return ("lines" if arguments[0] is str or str in get_args(arguments[0]) else "numbers"), ()
     return "number", ()

@@ -19,6 +19,8 @@ from webui.fields import FIELDS, Field, Values, variant_of
 HIDDEN = ("version",)
 """Options that are not on the page."""
 PLACED = tuple(shown for shown in FIELDS.values() if shown.name not in HIDDEN)
+OWNERS = frozenset(shown.owner for shown in FIELDS.values())
+"""Unions, and parts that may be off."""
 MISSING = object()
 NAME = r"[a-z_0-9]+(?:\.[a-z_0-9]+)*"
 
@@ -67,7 +69,7 @@ def tree_of(values: Values) -> dict[str, Any]:
         for name in above:
             part = part.setdefault(name, {})
         value = shown.read(values[shown.name])
-        if shown.kind == "check" and _is_owner(shown.name):
+        if shown.kind == "check" and shown.name in OWNERS:
             part[last] = {} if value else None
         else:
             part[last] = value
@@ -114,7 +116,7 @@ def apply(values: Values, changes: Mapping[str, Any]) -> dict[str, Any]:
     for name in sorted(changes, key=lambda name: not name.endswith(".type")):
         owner, before = name.removesuffix(".type"), dict(result)
         result[name] = FIELDS[name].write(changes[name])
-        if owner != name and any(shown.owner == owner for shown in FIELDS.values()):
+        if owner != name and owner in OWNERS:
             result |= switch(result, owner, variant_of(owner, before))
     return result
 
@@ -167,7 +169,7 @@ def _mistakes(errors: Iterable[ErrorDetails], values: Values) -> Mistakes:
     for mistake in errors:
         words = [str(word) for word in mistake["loc"] if word not in TAGS]  # of unions; no part of a name
         places = (".".join(words[:count]) for count in range(len(words), 0, -1))
-        name = next((name for name in places if name in FIELDS and not _is_owner(name)), "")
+        name = next((name for name in places if name in FIELDS and name not in OWNERS), "")
         prefix = ".".join(words)
         if name and name not in HIDDEN:
             at.setdefault(name, _refusal(mistake, FIELDS[name], values))
@@ -190,10 +192,6 @@ def _refusal(mistake: ErrorDetails, shown: Field, values: Values) -> str:
         must = f"numbers with commas between, such as {shown.write(meaning.default) if meaning else ''}"
     value = json.dumps(values[shown.name], default=str, ensure_ascii=False)
     return f"{value[:60]} is not possible here: it must be {must}"
-
-
-def _is_owner(name: str) -> bool:
-    return any(shown.owner == name for shown in FIELDS.values())
 
 
 def _class_of(owner: str, word: str) -> type[BaseModel]:

@@ -24,7 +24,7 @@ from trainer.errors import InputError
 from trainer.jobs import JOBS
 from trainer.runfolder import COMMANDS, RunFolder
 from trainer.tree import absolute, overlay
-from webui import form, machine, process
+from webui import form, machine, places, process
 from webui.afterwards import find_the_best, is_asked
 from webui.queue import Queue, Waiting
 from webui.runs import Conflict, Facts, Runs, flat, place_of
@@ -327,22 +327,21 @@ class Jobs:
     def _begin(self, run: str, free: set[Place], waiting: Waiting) -> None:
         """Starts a run if its place is free, and takes the place; a tool that wants no GPU takes none."""
         light = self._is_light(run)
-        place = waiting.gpus.get(run)
-        if place is None and not light and not self._on_cpu(run):
-            roomy = sorted(machine.gpus(), key=lambda gpu: -(gpu["memory_free"] or 0))
-            place = next((gpu["index"] for gpu in roomy if gpu["index"] in free), -1)  # -1: all are taken
-        if place not in free and not light:
+        taken: list[Place] = [waiting.gpus.get(run)]
+        if not light and not self._on_cpu(run):
+            taken = [*places.choose(taken[0], free, places.processes(self.runs.config(run)))]
+        if not light and not (taken and free.issuperset(taken)):
             return
         try:
             folder = self.runs.folder(run)
             (folder.path / "exit.json").unlink(missing_ok=True)
-            child = process.start(folder, self.settings.data_dir, place)
+            child = process.start(folder, self.settings.data_dir, *taken)
         except (DiskError, OSError) as error:
             waiting.paused, waiting.problem = True, f"{run} could not be started: {error}"
             return
         self._children.append((run, child))
         if not light:
-            free.discard(place)
+            free.difference_update(taken)
         self._stops.pop(run, None)
         waiting.drop(run)
         if is_asked(self.runs, run) and run not in waiting.then:
@@ -351,7 +350,8 @@ class Jobs:
     def _free(self) -> set[Place]:
         """The places where no job is: one for each GPU, and one beside them."""
         running = [line["id"] for line in self.runs.lines() if line["state"] == "running"]
-        taken = {self._gpu_of(run) for run in running if not self._is_light(run)}
+        busy = [run for run in running if not self._is_light(run)]
+        taken = {place for run in busy for place in places.several(self.runs, run) or [self._gpu_of(run)]}
         return {None, *(gpu["index"] for gpu in machine.gpus())} - taken
 
     def _gpu_of(self, run: str) -> Place:

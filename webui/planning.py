@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from huggingface_hub import try_to_load_from_cache
 
-from trainer.config import AdamW8bit, Config, Model
+from trainer.config import AdamW8bit, Config, Full, Model
+from trainer.config.full import FUSABLE
 from trainer.data.folders import SHIPPED, Collection, collect
 from trainer.early import check_early
 from trainer.errors import InputError
@@ -26,6 +27,7 @@ from trainer.families.detect import Detected, detect, settle
 from trainer.families.find import MOVED, find_base
 from trainer.memory import estimate_memory
 from trainer.plan import Plan, make_plan, split
+from webui import places
 from webui.form import Mistakes, at_fields
 from webui.jobs import Jobs
 from webui.machine import Gpu, machine
@@ -42,7 +44,7 @@ LIKE = (
     *("model.base", "model.vae_precision", "data.resolution", "data.cache_latents", "data.cache_text"),
     *("network.type", "network.conv_rank", "rates.unet", "rates.text_encoder", "rates.text_encoder_2"),
     *("optimizer.type", "train.batch", "train.accumulate", "train.precision", "train.checkpointing"),
-    *("train.attention", "train.device", "train.threads"),
+    *("train.attention", "train.device", "train.threads", "train.processes"),
 )
 """Options that decide how long a step takes."""
 RUNS_ASKED = 30  # past runs in which the time of a step is looked for, the newest first
@@ -107,6 +109,7 @@ class Planner:
         except InputError as error:
             keep(Mistakes({"model.base": str(error)}))
         try:
+            places.check(config)
             if told.base:
                 told.warnings += check_early(config, told.base)
         except InputError as error:
@@ -139,8 +142,11 @@ class Planner:
         """The pictures of a config, being opened or known."""
         data, captions = config.data, config.captions
         folders = [_folder_of(data.images, "img"), _folder_of(data.reg, "reg")]
-        options = (data.images, data.reg, data.repeats, data.words, data.background)
-        key = str([options, captions.extension, captions.wildcards, *(_stamp(folder) for folder in folders if folder)])
+        folders += [_folder_of(subset.folder, "img") for subset in data.subsets]
+        folders += [_folder_of(path, "img") for one in (data, *data.subsets) for path in (one.metadata, one.masks)]
+        options = (data.images, data.reg, data.repeats, data.words, data.background, data.metadata, data.masks)
+        stamps = [_stamp(folder) for folder in folders if folder]
+        key = str([options, data.subsets, captions.extension, captions.wildcards, *stamps])
         with self._lock:
             if key not in self._looks:
                 progress = [0, 0]
@@ -252,8 +258,15 @@ def _remedies(config: Config, card: Gpu | None) -> Iterator[dict[str, Any]]:
         yield {"data.cache_text": True}
     if not train.checkpointing:
         yield {"train.checkpointing": True}
-    if train.batch > 1:
-        yield {"train.batch": 1, "train.accumulate": min(1024, train.batch * train.accumulate)}
+    whole = config.network if isinstance(config.network, Full) else None
+    fp16 = train.precision == "fp16" or (card and not card["bf16"] and train.precision == "no")
+    if whole and not whole.fused and config.optimizer.type in FUSABLE and train.accumulate == 1 and not fp16:
+        yield {"network.fused": True, "train.clip": None, **({"train.batch": 1} if train.batch > 1 else {})}
+    elif train.batch > 1:
+        fewer: dict[str, Any] = {"train.batch": 1}
+        if not (whole and whole.fused):
+            fewer["train.accumulate"] = min(1024, train.batch * train.accumulate)
+        yield fewer
 
 
 def _with(config: Config, changes: list[dict[str, Any]]) -> Config:
@@ -293,13 +306,15 @@ def _folder_of(value: str | None, shipped: str) -> Path | None:
 
 
 def _stamp(folder: Path) -> Any:
-    """What changes when a folder of pictures, or one inside it, is changed."""
+    """What changes when a folder of pictures, or one inside it, or a file, is changed."""
 
     def files(place: Path) -> list[tuple[str, int, int]]:
         with os.scandir(place) as found:
             return sorted((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in found)
 
     try:
+        if folder.is_file():
+            return [str(folder), folder.stat().st_mtime_ns, folder.stat().st_size]
         with os.scandir(folder) as found:
             inside = sorted(entry.path for entry in found if entry.is_dir())
         return [str(folder), files(folder), *(tuple(files(Path(place))) for place in inside)]

@@ -23,8 +23,8 @@ ENGINE = [sys.executable, "-P", "-m", "trainer"]
 AGAIN = 0.5  # seconds between two signals to an engine that is to end at once
 
 
-def start(run: RunFolder, data_dir: Path, gpu: int | None) -> subprocess.Popen[bytes]:
-    """Starts the engine in a run folder, on one GPU or on what the config says; DiskError when it cannot start.
+def start(run: RunFolder, data_dir: Path, *gpus: int | None) -> subprocess.Popen[bytes]:
+    """Starts the engine in a run folder, on these GPUs or on what the config says; DiskError when it cannot start.
 
     It is the head of its own session, and its output goes to a file that nobody must drain. pid.json is written here
     as well, because the engine is busy importing for seconds before it can: a server that is restarted meanwhile must
@@ -34,7 +34,7 @@ def start(run: RunFolder, data_dir: Path, gpu: int | None) -> subprocess.Popen[b
         with open(run.log, "ab") as log:
             engine = subprocess.Popen(
                 [*ENGINE, "job" if run.job else "train", "--run", str(run.path)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=run.path, env=environment(data_dir, gpu),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=run.path, env=environment(data_dir, *gpus),
                 start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )  # fmt: skip
     except OSError as error:
@@ -47,11 +47,12 @@ def start(run: RunFolder, data_dir: Path, gpu: int | None) -> subprocess.Popen[b
     return engine
 
 
-def environment(data_dir: Path, gpu: int | None) -> dict[str, str]:
-    """The environment of an engine: ours, one data folder, and only the GPU it may use."""
+def environment(data_dir: Path, *gpus: int | None) -> dict[str, str]:
+    """The environment of an engine: ours, one data folder, and only the GPUs it may use."""
     env = {**child_env(), "LIKENESS_HOME": str(data_dir)}
     # By place on the bus, as NVML counts; CUDA's own order puts the fastest first.
-    return env if gpu is None else {**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}
+    allowed = ",".join(str(gpu) for gpu in gpus if gpu is not None)
+    return {**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": allowed} if allowed else env
 
 
 def terminate(run: RunFolder) -> None:
@@ -85,11 +86,15 @@ def kill(run: RunFolder) -> None:
 
 def gpu_of(run: RunFolder) -> int | None:
     """The GPU that a running engine has been given; the first, the engine's own choice, when it was given none."""
+    return next(iter(gpus_of(run)), None)
+
+
+def gpus_of(run: RunFolder) -> list[int]:
+    """All GPUs that a running engine may use."""
     given: dict[str, str] = {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, psutil.Error):  # ended, or someone else's
         given = psutil.Process(read_json(run.path / "pid.json")["pid"]).environ()
-    seen = machine.visible(machine.gpus(), given)
-    return seen[0]["index"] if seen else None
+    return [gpu["index"] for gpu in machine.visible(machine.gpus(), given)]
 
 
 def note_end(run: RunFolder, code: int) -> None:

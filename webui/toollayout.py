@@ -113,6 +113,14 @@ LAYOUT: dict[str, Groups] = {
         "Face detail": FACE,
         "More": ("folders", "out", "device", "precision"),
     },
+    "reg.make": {
+        "": ("folder", "words", "prompt", "negative", "base", "count", "batch", "size"),
+        "Generation": ("sampler", "steps", "cfg", "seed", "negative_preset"),
+        "LoRA": ("loras", "folders"),
+        "Hires fix": HIRES,
+        "Face detail": FACE,
+        "More": ("vae", "clip_skip", "device", "precision"),
+    },
     "compare.grid": {
         "": ("prompt", "negative", "base", "sampler", "steps", "cfg", "seed", "size"),
         "Axes": ("x.kind", "x.values", "y.kind", "y.values", "z.kind", "z.values"),
@@ -191,6 +199,7 @@ START = {
     "model.convert": "Convert model",
     "compare.sample": "Generate",
     "compare.grid": "Draw",
+    "reg.make": "Make class pictures",
     "compare.verdict": "Find the best file",
     "lora.use": "Use this one",
 }
@@ -213,8 +222,8 @@ ENDINGS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "images.background": {"model": (".onnx",)},
     "images.report": {"detector": (".onnx",)},
     **dict.fromkeys(LORAS, OF_WEIGHTS),
-    **dict.fromkeys(("compare.sample", "compare.grid"), OF_DRAWING),
-    "compare.verdict": {"base": (".safetensors", ".ckpt")},
+    **dict.fromkeys(("compare.sample", "compare.grid", "reg.make"), OF_DRAWING),
+    "compare.verdict": {"base": (".safetensors", ".ckpt"), "eyes.face": (".onnx",), "eyes.detector": (".onnx",)},
     "lora.use": {"file": (".safetensors",), "preview": (".png", ".jpg", ".jpeg", ".webp")},
 }
 """Files that are offered for an option."""
@@ -234,6 +243,7 @@ OF_PICTURES: Mapping[str, tuple[float, float, float]] = {
 RANGES: dict[str, Mapping[str, tuple[float, float, float]]] = {
     "compare.sample": {**OF_PICTURES, "count": (1, 50, 1), "batch": (1, 8, 1)},
     "compare.grid": OF_PICTURES,
+    "reg.make": {**OF_PICTURES, "count": (1, 1000, 1), "batch": (1, 8, 1)},
     "compare.verdict": {
         "seeds": (1, 8, 1),
         "questions": (1, 12, 1),

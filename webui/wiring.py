@@ -37,6 +37,7 @@ def build(settings: Settings) -> FastAPI:
         handwork,
         pictures,
         studioapi,
+        sweeps,
         toolapi,
         verdicts,
     )
@@ -45,7 +46,7 @@ def build(settings: Settings) -> FastAPI:
     jobs = Jobs(settings)
     threading.Thread(target=files.prune, args=(files.thumbs_of(settings),), daemon=True).start()
     of_data = [room.routes(settings) for room in (pictures, captions, doctor, folders, handwork)]
-    of_jobs = [room.routes(settings, jobs) for room in (api, toolapi, studioapi, grids, verdicts)]
+    of_jobs = [room.routes(settings, jobs) for room in (api, toolapi, studioapi, grids, verdicts, sweeps)]
     routes = [*chain(*of_jobs, *of_data)]
     return compose(settings, app.build(settings, jobs), routes, app.look(), jobs.close)
 

@@ -109,6 +109,19 @@ class Generate(Look):
     """Where pictures go; empty takes `pictures` in the data folder."""
 
 
+class ClassPictures(Look):
+    """Make regularisation pictures: what the base model draws of a class, so that training does not change it."""
+
+    folder: Annotated[str, Field(min_length=1, title="Regularisation folder"), IsPath()]
+    """Pictures go into `1_<class>` in this folder, which Regularisation folder then names."""
+    words: Annotated[str, Field(pattern=r"^[^\s/\\:*?\"<>|.][^\r\n/\\:*?\"<>|]*$", max_length=200, title="Class")]
+    """What the pictures show, in the words that captions have for it: `woman`; it is the prompt where none is given."""
+    count: Annotated[int, Field(ge=1, le=10_000, title="Number of pictures")] = 200
+    """How many there are to be, those included that are there: a run that was stopped goes on."""
+    batch: Annotated[int, Field(ge=1, le=64, title="Batch size")] = 1
+    """Pictures at once: faster on a GPU."""
+
+
 class Studio(Part):
     """Keep a base model loaded, and draw what is asked for."""
 

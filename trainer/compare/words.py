@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainer.compare.shelf import Embedding, digest_of, word_pattern
 from trainer.errors import InputError
 from trainer.families.base import Conditioning, Family, Tokens
-from trainer.families.header import kind_of
-from trainer.families.text import BEGIN, CHUNK, END
+from trainer.families.text import BEGIN, CHUNK, END, numbers_of
 from trainer.families.weights import parse_weights
+from trainer.networks.embedding_file import read_embedding
 
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 KEYS = {0: ("clip_l", "emb_params", "string_to_param"), 1: ("clip_g",)}
@@ -88,8 +87,7 @@ class Words:
             if place % 2:
                 yield self.rows[piece.lower()]
             elif piece:
-                tokenizer: Any = self.family.tokenizers[0]
-                yield from ([number] for number in tokenizer(piece, add_special_tokens=False, verbose=False).input_ids)
+                yield from ([number] for number in numbers_of(self.family.tokenizers[0], piece))
 
     def read(self, texts: Sequence[str]) -> Conditioning:
         """What the U-Net reads, [texts, ...]; shorter ones are filled up with empty chunks.
@@ -122,23 +120,15 @@ def _row(chunk: Chunk, pad: int) -> list[int]:
 
 def read_vectors(one: Embedding, tables: Sequence[Tensor]) -> list[Tensor]:
     """The vectors [n, width] of an embedding for each text encoder; InputError when they are for another model."""
-    held: Mapping[str, Any]
-    if kind_of(one.file) == "safetensors":
-        held = load_file(one.file)
-    else:
-        try:  # torch's list of harmless types alone is let through
-            held = torch.load(one.file, map_location="cpu", weights_only=True)
-        except Exception as error:  # a hostile or broken pickle can fail in any way
-            raise InputError(f"prompt: {one.file} is a damaged or unsafe embedding; move it away") from error
+    try:
+        held = read_embedding(one.file)
+    except InputError as error:
+        raise InputError(f"prompt: {error}") from error
     found: list[Tensor] = []
     for place, table in enumerate(tables):
         key = next((key for key in KEYS[place] if key in held), next(iter(held), ""))
-        vectors = held.get(key)
-        if isinstance(vectors, Mapping):  # A1111's string_to_param: {"*": vectors}
-            vectors = next(iter(vectors.values()), None)
-        vectors = vectors.detach() if isinstance(vectors, Tensor) else torch.zeros(0)
-        vectors = vectors[None] if vectors.ndim == 1 else vectors
-        if vectors.ndim != 2 or vectors.shape[1] != table.shape[1] or not 1 <= len(vectors) <= CHUNK:
+        vectors = held.get(key, torch.zeros(0, 0))
+        if vectors.shape[1] != table.shape[1] or not 1 <= len(vectors) <= CHUNK:
             raise InputError(
                 f"prompt: {one.word} is {one.file}, whose {key or 'nothing'} holds {list(vectors.shape)}, and the model"
                 f" reads [1 to {CHUNK}, {table.shape[1]}]; it was made for another model, move it away or write"

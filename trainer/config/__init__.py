@@ -11,8 +11,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainer.config.data import Buckets, Captions, Data
+from trainer.config.embedding import Embedding, NewWords
+from trainer.config.full import Full, check_full
+from trainer.config.memory import Memory
 from trainer.config.model import FamilyName, Model, Prediction
-from trainer.config.network import Lora, Rates
+from trainer.config.network import PRESETS, Blocks, DyLora, LoCon, LoKr, Lora, LoraFa, Lycoris, Network, Rates
 from trainer.config.objective import (
     L1,
     L2,
@@ -25,27 +28,25 @@ from trainer.config.objective import (
     PlainNoise,
     SmoothL1,
 )
-from trainer.config.optimizers import (
-    Adafactor,
+from trainer.config.optimizers import Adafactor, AdamW, AdamW8bit, Averaging, Library, Lion, Optimizer, Prodigy
+from trainer.config.parts import Kohya, Part
+from trainer.config.run import SAMPLERS, Output, Sample, Save, Train, Validation, Watch
+from trainer.config.schedules import (
     AdafactorSchedule,
-    AdamW,
-    AdamW8bit,
     Constant,
     Cosine,
+    CosineAnnealing,
     CosineWithMinLr,
     CosineWithRestarts,
     InverseSqrt,
     Linear,
-    Lion,
-    Optimizer,
     PiecewiseConstant,
     Polynomial,
-    Prodigy,
+    Rex,
     Schedule,
     WarmupStableDecay,
 )
-from trainer.config.parts import Kohya, Part
-from trainer.config.run import SAMPLERS, Output, Sample, Save, Train, Validation, Watch
+from trainer.config.subset import Subset
 
 VERSION = 1
 
@@ -62,7 +63,8 @@ class Config(Part):
     model: Model = Model()
     data: Data = Data()
     captions: Captions = Captions()
-    network: Lora = Lora()
+    network: Annotated[Network, Kohya("LoRA_type", "LoRA type")] = Lora()
+    """What is trained beside the base model: Standard is the LoRA that every program reads."""
     rates: Rates = Rates()
     optimizer: Annotated[Optimizer, Kohya("optimizer", "Optimizer")] = AdamW()
     """How the weights follow the errors: AdamW is the sound choice, Prodigy finds its own learning rate."""
@@ -70,6 +72,7 @@ class Config(Part):
     """How the learning rate changes while training goes on."""
     objective: Objective = Objective()
     train: Train = Train()
+    memory: Memory = Memory()
     save: Save = Save()
     sample: Sample = Sample()
     validation: Validation = Validation()
@@ -80,7 +83,7 @@ class Config(Part):
     def _parts_agree(self) -> Self:
         if not (self.rates.unet or self.rates.text_encoder or self.rates.text_encoder_2):
             raise ValueError("rates.unet, rates.text_encoder, rates.text_encoder_2: all off, nothing would be trained")
-        if self.data.cache_text and self.captions.vary:
+        if self.data.cache_text and any(one.vary for one in (self.captions, *map(self.captions.of, self.data.subsets))):
             raise ValueError(
                 "data.cache_text needs captions that do not vary: turn it off, or captions.shuffle, captions.dropout,"
                 " captions.tag_dropout, captions.dropout_every_n_epochs, captions.wildcards and token warm-up"
@@ -90,6 +93,39 @@ class Config(Part):
                 "schedule.type adafactor and optimizer.type adafactor with an empty optimizer.lr belong together:"
                 " choose both, or neither"
             )
+        free = self.schedule.type == "constant" and self.schedule.warmup == 0
+        if isinstance(self.optimizer, Averaging) and not free:
+            raise ValueError(
+                f"schedule.type {self.schedule.type}: optimizer.type {self.optimizer.type} averages its weights in"
+                " place of a schedule: choose constant, with schedule.warmup 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prior_needs_no_pictures(self) -> Self:
+        if self.objective.prior == "trained" and (self.data.reg or any(subset.reg for subset in self.data.subsets)):
+            raise ValueError(
+                "objective.prior trained takes the place of regularisation pictures: empty data.reg, or set it to model"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _small_weights_agree(self) -> Self:
+        if (self.memory.base_weights != "same" or self.memory.swap) and self.network.type == "full_model":
+            raise ValueError(
+                "memory.base_weights and memory.swap are for weights that stay as they are, and network.type full_model"
+                " trains them: set base_weights to same and swap to 0, and network.fused to true to save memory"
+            )
+        if self.memory.base_weights == "fp8" and self.train.precision == "no":
+            raise ValueError(
+                "memory.base_weights fp8 is for mixed precision, in sd-scripts too: set train.precision to bf16 or"
+                " fp16, or memory.base_weights to int8"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _own_weights_agree(self) -> Self:
+        check_full(self)
         return self
 
     @model_validator(mode="after")
@@ -101,6 +137,8 @@ class Config(Part):
                 "compare.by held_out needs pictures that are held out and measured: set validation.share or"
                 " validation.folder, and validation.every_epochs, or set compare.by to score"
             )
+        if watch.afterwards and self.network.type == "embedding":
+            raise ValueError("compare.afterwards compares the files of LoRAs, and new words are none: set it to false")
         if watch.patience and watch.by == "score" and not watch.every_epochs:
             raise ValueError("compare.patience counts comparisons, and there are none: set compare.every_epochs too")
         if watch.every_epochs and (not save.every_epochs or watch.every_epochs % save.every_epochs):
@@ -119,30 +157,44 @@ class Config(Part):
 __all__ = [
     "L1",
     "L2",
+    "PRESETS",
     "SAMPLERS",
     "VERSION",
     "Adafactor",
     "AdafactorSchedule",
     "AdamW",
     "AdamW8bit",
+    "Averaging",
+    "Blocks",
     "Buckets",
     "Captions",
     "Config",
     "Constant",
     "Cosine",
+    "CosineAnnealing",
     "CosineWithMinLr",
     "CosineWithRestarts",
     "Data",
+    "DyLora",
+    "Embedding",
     "FamilyName",
+    "Full",
     "Huber",
     "InverseSqrt",
     "Kohya",
+    "Library",
     "Linear",
     "Lion",
+    "LoCon",
+    "LoKr",
     "Lora",
+    "LoraFa",
     "Loss",
+    "Lycoris",
+    "Memory",
     "Model",
     "MultiresNoise",
+    "NewWords",
     "Noise",
     "Objective",
     "OffsetNoise",
@@ -155,10 +207,12 @@ __all__ = [
     "Prediction",
     "Prodigy",
     "Rates",
+    "Rex",
     "Sample",
     "Save",
     "Schedule",
     "SmoothL1",
+    "Subset",
     "Train",
     "Validation",
     "WarmupStableDecay",

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trainer.config.parts import IsPath, Kohya, Part, Probability, Size, Text
+from trainer.config.subset import (
+    BUCKETS,
+    Crop,
+    Ending,
+    Interpolation,
+    Largest,
+    Repeats,
+    Separator,
+    Smallest,
+    Step,
+    Subset,
+    Tags,
+    read,
+)
+
+Subsets = Annotated[tuple[Subset, ...], BeforeValidator(read)]
 
 
 class Buckets(Part):
     """Sizes by aspect ratio, so that pictures need not be square."""
 
-    smallest: Annotated[int, Field(ge=64, le=4096), Kohya("min_bucket_reso", "Minimum bucket resolution")] = 256
+    smallest: Annotated[Smallest, Kohya("min_bucket_reso", "Minimum bucket resolution")] = 256
     """Smallest side of a bucket in pixels; not used with no_upscale."""
-    largest: Annotated[int, Field(ge=64, le=8192), Kohya("max_bucket_reso", "Maximum bucket resolution")] = 2048
+    largest: Annotated[Largest, Kohya("max_bucket_reso", "Maximum bucket resolution")] = 2048
     """Largest side of a bucket in pixels; not used with no_upscale."""
-    step: Annotated[int, Field(ge=8, le=512, multiple_of=8), Kohya("bucket_reso_steps", "Bucket resolution steps")] = 64
+    step: Annotated[Step, Kohya("bucket_reso_steps", "Bucket resolution steps")] = 64
     """Bucket sides are multiples of this many pixels."""
     no_upscale: Annotated[bool, Kohya("bucket_no_upscale", "Don't upscale bucket resolution")] = True
     """Never enlarge a picture; small ones get a bucket of their own size."""
@@ -31,7 +47,11 @@ class Data(Part):
     """Image folder: holds folders named `<repeats>_<words>`, or pictures directly; `zk9` is the shipped demo."""
     reg: Annotated[Text, Kohya("reg_data_dir", "Regularisation folder", "Regularisation directory"), IsPath()] = None
     """Regularisation folder: pictures of the class in general, so that it is not forgotten."""
-    repeats: Annotated[int, Field(ge=1, le=10000)] = 1
+    subsets: Annotated[Subsets, Field(title="Folders with their own settings")] = ()
+    """Folders with repeats, resolution, captions and more of their own, as TOML; Image folder is not used then."""
+    metadata: Annotated[Text, Kohya("in_json", "Metadata file"), IsPath()] = None
+    """A JSON file with captions, tags and sizes of pictures by path or name; pictures that it lacks are left out."""
+    repeats: Repeats = 1
     """Repeats of each picture in an epoch when the image folder holds pictures directly."""
     words: Annotated[str, Kohya("class_tokens", "Caption of pictures without one")] = ""
     """What stands for a missing caption when the image folder holds pictures directly: `zk9 woman`."""
@@ -39,13 +59,9 @@ class Data(Part):
     """Width and height that pictures are trained at; with buckets, their area."""
     buckets: Annotated[Buckets | None, Kohya("enable_bucket", "Enable buckets")] = Buckets()
     """Sort pictures by shape, so that they need not be square; off crops each one to Max Resolution."""
-    crop: Annotated[Literal["center", "random"], Kohya("random_crop", "Crop", "Random crop instead of center crop")] = (
-        "center"
-    )
+    crop: Annotated[Crop, Kohya("random_crop", "Crop", "Random crop instead of center crop")] = "center"
     """Where a picture that does not fit its bucket is cut; random needs uncached latents."""
-    interpolation: Annotated[
-        Literal["auto", "lanczos", "area", "bicubic"], Kohya("resize_interpolation", "Resize interpolation")
-    ] = "auto"
+    interpolation: Annotated[Interpolation, Kohya("resize_interpolation", "Resize interpolation")] = "auto"
     """How pictures are resized; auto shrinks by area and enlarges by Lanczos, as sd-scripts does."""
     flip: Annotated[bool, Kohya("flip_aug", "Flip augmentation")] = False
     """Mirror half of the pictures left to right; not for faces with a clear parting or one-sided marks."""
@@ -53,6 +69,10 @@ class Data(Part):
     """Vary hue and gamma a little at each use; needs uncached latents."""
     background: Annotated[str, Field(title="Background colour", pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
     """Colour put behind transparent pictures."""
+    alpha_mask: Annotated[bool, Kohya("alpha_mask", "Masked loss: alpha channel")] = False
+    """What is transparent is not learned: the error counts by the alpha channel; the background colour stands there."""
+    masks: Annotated[Text, Field(title="Masked loss: mask folder"), IsPath()] = None
+    """Masks with the names and sizes of the pictures, or folders of them named as theirs; white counts, black not."""
     cache_latents: Annotated[bool, Kohya("cache_latents", "Cache latents")] = True
     """Encode each picture once and keep the result on disk, shared between trainings."""
     cache_text: Annotated[bool, Kohya("cache_text_encoder_outputs", "Cache text encoder outputs")] = False
@@ -64,32 +84,44 @@ class Data(Part):
 
     @model_validator(mode="after")
     def _cached_latents_stand_still(self) -> Self:
-        moving = [name for name, on in (("crop=random", self.crop == "random"), ("color_aug", self.color_aug)) if on]
+        every = (self, *(self.of(place) for place in range(len(self.subsets))))
+        held = {"crop=random": any(one.crop == "random" for one in every), "color_aug": any(o.color_aug for o in every)}
+        moving = [name for name, on in held.items() if on]
         if self.cache_latents and moving:
             raise ValueError(f"{' and '.join(moving)} changes a picture at each use: set cache_latents to false")
         return self
+
+    def of(self, place: int | None) -> Data:
+        """The options as they hold for a subset, by its place; None is none."""
+        if place is None:
+            return self
+        subset = self.subsets[place]
+        on = self.buckets is not None if subset.bucketed is None else subset.bucketed
+        buckets = (self.buckets or Buckets()).model_copy(update=subset.over({*BUCKETS})) if on else None
+        return self.model_copy(update={**subset.over({*Data.model_fields}), "buckets": buckets})
+
+    @property
+    def masked(self) -> bool:
+        """Whether any picture may have a mask."""
+        return any(one.alpha_mask or one.masks for one in (self, *map(self.of, range(len(self.subsets)))))
 
 
 class Captions(Part):
     """The words beside each picture."""
 
-    extension: Annotated[
-        str,
-        Field(pattern=r"^\.[A-Za-z0-9_.-]+$"),
-        Kohya("caption_extension", "Caption Extension", "Caption file extension"),
-    ] = ".txt"
+    extension: Annotated[Ending, Kohya("caption_extension", "Caption Extension", "Caption file extension")] = ".txt"
     """Caption files have the picture's name with this ending; a picture without one takes its folder's words."""
     prefix: Annotated[str, Kohya("caption_prefix", "Caption prefix")] = ""
     """Put before every caption, for instance the trigger word."""
     suffix: Annotated[str, Kohya("caption_suffix", "Caption suffix")] = ""
     """Put after every caption, for instance a style that all pictures share."""
-    separator: Annotated[str, Field(min_length=1), Kohya("caption_separator", "Caption separator")] = ","
+    separator: Annotated[Separator, Kohya("caption_separator", "Caption separator")] = ","
     """What stands between two tags."""
     secondary_separator: Annotated[Text, Kohya("secondary_separator", "Secondary separator")] = None
     """Holds tags together that are shuffled and dropped as one; replaced by the separator at the end."""
     shuffle: Annotated[bool, Kohya("shuffle_caption", "Shuffle caption")] = False
     """Put the tags into a new order at each use, so that the first ones do not count for more."""
-    keep_tokens: Annotated[int, Field(ge=0, le=255), Kohya("keep_tokens", "Keep n tokens")] = 0
+    keep_tokens: Annotated[Tags, Kohya("keep_tokens", "Keep n tokens")] = 0
     """The first n tags keep their place and are never dropped."""
     keep_tokens_separator: Annotated[Text, Kohya("keep_tokens_separator", "Keep tokens separator")] = None
     """A mark such as `|||`: what stands before it keeps its place."""
@@ -119,3 +151,12 @@ class Captions(Part):
             (self.shuffle or self.dropout or self.tag_dropout or self.wildcards)
             or (self.dropout_every_n_epochs or self.token_warmup_steps)
         )
+
+    def of(self, subset: Subset | None) -> Captions:
+        """The options as they hold for a subset."""
+        own = subset.over({*Captions.model_fields}) if subset else {}
+        return self.model_copy(update={name: value or None if name in OFF else value for name, value in own.items()})
+
+
+OFF = ("secondary_separator", "keep_tokens_separator", "dropout_every_n_epochs")
+"""Caption options that are off as None, and in a subset, where None is as for all, as nothing or 0."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainer.config.parts import Kohya, Part
+from trainer.config.parts import Kohya, Part, Text
 
 
 class PlainNoise(Part):
@@ -100,8 +100,10 @@ class Objective(Part):
     """Weigh a v-prediction loss as noise prediction would."""
     prior_weight: Annotated[float, Field(ge=0), Kohya("prior_loss_weight", "Prior loss weight")] = 1.0
     """Weight of regularisation pictures (Ruiz et al. 2022, arXiv 2208.12242)."""
-    prior: Annotated[Literal["pictures", "model"], Field(title="Regularisation teaches")] = "pictures"
-    """What regularisation pictures teach: what they show, or to see them as the base model does; model spills less."""
+    prior: Annotated[Literal["pictures", "model", "trained"], Field(title="Regularisation teaches")] = "pictures"
+    """What they show, or to see them as the base model does (less spill); trained does so with the trained pictures."""
+    prior_words: Annotated[Text, Field(title="Words left out of the prior")] = None
+    """For `trained`: words for what is learned; empty takes the folder's words and the caption prefix."""
 
     @model_validator(mode="after")
     def _some_timesteps(self) -> Self:

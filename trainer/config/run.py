@@ -56,6 +56,8 @@ class Train(Part):
         Count | None, Kohya("num_cpu_threads_per_process", "CPU threads", "Number of CPU threads per core")
     ] = None
     """CPU threads; empty takes all cores. Kept through a resume, because it can change the last bit."""
+    processes: Annotated[int, Field(ge=1, le=256), Kohya("num_processes", "Number of processes")] = 1
+    """Processes that train together, each on a GPU of its own with its own batch; 1 for one GPU."""
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -137,7 +139,7 @@ class Watch(Part):
     by: Annotated[Literal["score", "held_out"], Field(title="Stop by")] = "score"
     """What gets no better: the score of the pictures, or the loss on held-out pictures whenever that is measured."""
     questions: Annotated[int, Field(ge=1, le=50, title="Compared prompts of each kind")] = 3
-    """Of captions, and of what contradicts them; of prompts without the trigger half as many."""
+    """Of captions, of what contradicts them, and of prompts without the trigger."""
     seeds: Annotated[int, Field(ge=1, le=50, title="Seeds of each compared prompt")] = 2
     """More pictures make the score surer, and take longer."""
     steps: Annotated[int, Field(ge=1, le=500, title="Sampling steps of a compared picture")] = 20

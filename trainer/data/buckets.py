@@ -57,7 +57,11 @@ def place_all(pictures: Sequence[Picture], data: Data) -> list[Placement]:
     refused: list[str] = []
     for picture in pictures:
         try:
-            placements.append(place(picture.size, data.resolution, data.buckets))
+            own = data.of(picture.folder.subset)
+            found = place(picture.trained or picture.size, own.resolution, own.buckets)
+            if picture.trained:  # its bucket is that of another size than its own
+                found = Placement(found.bucket, cover(picture.size, found.bucket))
+            placements.append(found)
         except BucketError as error:
             refused.append(f"{plain(str(picture.path))}: {error}")
     if refused:
@@ -136,6 +140,16 @@ def sdxl_crop(size: Size, bucket: Size, flipped: bool = False) -> tuple[int, int
 
 def check_buckets(data: Data, family: str) -> None:
     """BucketError when resolution and buckets contradict each other, or the family cannot work at such sizes."""
+    for place in range(len(data.subsets)):
+        try:
+            _check_sizes(data.of(place), family)
+        except BucketError as error:
+            raise BucketError(f"data.subsets: {plain(data.subsets[place].folder)}: {error}") from error
+    if not data.subsets:
+        _check_sizes(data, family)
+
+
+def _check_sizes(data: Data, family: str) -> None:
     (width, height), buckets = data.resolution, data.buckets
     if buckets is None:
         if width % 8 or height % 8:

@@ -10,7 +10,7 @@ import math
 import random
 import re
 
-from trainer.config import Captions
+from trainer.config import Captions, Objective
 
 OPEN, CLOSE = "\udc7b", "\udc7d"  # stand for {{ and }}: lone surrogates, which no decoded text can hold
 
@@ -58,6 +58,19 @@ def vary_tags(caption: str, options: Captions, dice: random.Random, step: int) -
     if options.tag_dropout:
         tags = [tag for tag in tags if dice.random() >= options.tag_dropout]
     return ", ".join(head + tags + tail)
+
+
+def learned_words(objective: Objective, captions: Captions, words: str) -> str:
+    """The words that stand for what is learned; `words` are those of the picture's folder."""
+    return objective.prior_words or f"{words} {captions.prefix}"
+
+
+def without(caption: str, words: str) -> str:
+    """A caption without some words, wherever they stand in it, and without the commas that they leave."""
+    for word in sorted(set(words.replace(",", " ").split()), key=len, reverse=True):
+        caption = re.sub(rf"(?i)(?<!\w){re.escape(word)}(?!\w)", "", caption)
+    caption = re.sub(r"\s+", " ", caption)
+    return re.sub(r" ?(, ?)+", ", ", caption).strip(" ,")
 
 
 def split_tags(caption: str, options: Captions) -> tuple[list[str], list[str], list[str]]:

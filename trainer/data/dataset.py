@@ -17,21 +17,26 @@ from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from trainer.config import Config, Data
+from trainer.config import Captions, Config, Data
+from trainer.config.subset import Interpolation
 from trainer.data.buckets import Placement, Size, crop_box, place_all, sdxl_crop
 from trainer.data.cache import Cache, fill, latent_key, text_key
-from trainer.data.captions import vary
+from trainer.data.captions import learned_words, vary, without
 from trainer.data.folders import Collection, Picture
-from trainer.data.order import Item, epoch_batches, expand
-from trainer.data.pictures import PictureError, color_augment, pixels, plain, read_picture, resize
+from trainer.data.order import Item, epoch_batches, expand, groups_of
+from trainer.data.pictures import PictureError, color_augment, open_picture, pixels, plain, read_picture, resize
+from trainer.data.templates import text_of
 from trainer.draws import dice
 from trainer.families.base import Conditioning, Family, Sizes
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+LATENT = 8
+"""Pixels a side of a latent's place."""
 
 
 class Batch(NamedTuple):
@@ -47,18 +52,32 @@ class Batch(NamedTuple):
     """[B] float32: 1, or `objective.prior_weight` for regularisation."""
     reg: list[bool]
     """Which are regularisation pictures."""
+    mask: Tensor | None
+    """[B, 1, h, w] how much each place counts, 0 to 1; None when no picture of the training has a mask."""
     pictures: list[str]
     """Names that random draws go by: the digest of the picture's bytes, and which use of the epoch it is."""
     names: list[str]
     """File names, for messages."""
+    share: float
+    """How much of what all processes learn from at once: 1 for a process that is alone."""
     cond: Conditioning | None
     """What the captions were encoded to, with `data.cache_text`."""
+    prior: list[str] | None = None
+    """With `objective.prior` trained: the captions without the words that stand for what is learned."""
+    prior_cond: Conditioning | None = None
+    """What these were encoded to, with `data.cache_text`."""
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
         latents, weights, *sizes = (t.to(device, non_blocking=True) for t in (self.latents, self.weights, *self.sizes))
-        cond = self.cond and {name: tensor.to(device, non_blocking=True) for name, tensor in self.cond.items()}
-        return self._replace(latents=latents, weights=weights, sizes=Sizes(*sizes), cond=cond)
+        cond, prior = (
+            told and {name: tensor.to(device, non_blocking=True) for name, tensor in told.items()}
+            for told in (self.cond, self.prior_cond)
+        )
+        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
+        return self._replace(
+            latents=latents, weights=weights, sizes=Sizes(*sizes), mask=mask, cond=cond, prior_cond=prior
+        )
 
 
 class Shot(NamedTuple):
@@ -71,28 +90,54 @@ class Shot(NamedTuple):
     colors: random.Random | None = None
 
 
+class Loaded(NamedTuple):
+    """Pictures of one bucket as numbers."""
+
+    images: Tensor
+    """[B, 3, H, W] in -1..1."""
+    mask: Tensor | None
+    """[B, 1, h, w] at the size of latents; None when it was not asked for."""
+
+
+class Options(NamedTuple):
+    """What holds for a picture."""
+
+    data: Data
+    captions: Captions
+
+
 class Dataset:
     """All batches of a training. `len` is the number of batches in an epoch."""
 
-    def __init__(self, config: Config, collection: Collection, family: Family, cache: Cache) -> None:
+    def __init__(self, config: Config, collection: Collection, family: Family, cache: Cache, rank: int = 0) -> None:
         """Encodes what is to be cached and not yet in `cache`, which takes the VAE and the text encoders.
+
+        `rank`: which of `train.processes` this is; a batch is its share of what they all learn from at once.
 
         Cached latents stay in memory: 64 KB a picture of 512 x 512, and twice that when it is mirrored too. Raises
         BucketError, PictureError, and what the cache raises.
         """
         self.config, self.family, self.pictures = config, family, collection.pictures
+        self.options = options_of(config, self.pictures)
         self.placements = place_all(self.pictures, config.data)
         self.items = expand(self.pictures)
         self.buckets = [self.placements[item.picture].bucket for item in self.items]
-        self.batches = epoch_batches(self.buckets, config.train.batch, config.seed, 0)
+        self.rank, processes = rank, config.train.processes
+        groups = groups_of(self.pictures, config.data.subsets, config.train.batch, processes)
+        self.groups = [groups[item.picture] for item in self.items]
+        self.batches = epoch_batches(self.buckets, self.groups, config.seed, 0)
         self.epoch = 0
-        self.ahead: dict[tuple[int, int], Future[Tensor]] = {}
+        self.masked = config.data.masked
+        self.ahead: dict[tuple[int, int], Future[Loaded]] = {}
         workers = 0 if config.data.cache_latents else config.data.workers
         self.pool = ThreadPoolExecutor(workers) if workers else None
         self.latents: dict[Shot, Tensor] = {}
+        self.masks: dict[Shot, Tensor] = {}
         self.cond: dict[str, Conditioning] = {}
         if config.data.cache_latents:
             self.latents = self.encode_all(cache)
+        if config.data.cache_latents and self.masked:
+            self.masks = self.read_masks()
         if config.data.cache_text:
             self.cond = self.read_all(cache)
 
@@ -105,35 +150,53 @@ class Dataset:
         items, shots = self.items_of(epoch, index), self.shots_of(epoch, index)
         if config.data.cache_latents:
             latents = torch.stack([self.latents[shot] for shot in shots])
+            mask = torch.stack([self.masks[shot] for shot in shots]) if self.masked else None
         else:
-            latents = torch.cat([encode(self.family, one[None]) for one in self.prepared(epoch, index)])
+            images, mask = self.prepared(epoch, index)
+            latents = torch.cat([encode(self.family, one[None]) for one in images])
         captions = [self.caption(item, epoch, index) for item in items]
         pictures = [shot.picture for shot in shots]
         reg = [picture.folder.reg for picture in pictures]
-        cond = [self.cond[caption] for caption in captions] if config.data.cache_text else []
+        prior = [self.prior(item, epoch, index) for item in items] if config.objective.prior == "trained" else None
         return Batch(
             latents=latents,
             captions=captions,
             sizes=sizes_of(shots),
             weights=torch.tensor([config.objective.prior_weight if one else 1.0 for one in reg]),
             reg=reg,
+            mask=mask,
             pictures=[item.draws for item in items],
             names=[picture.path.name for picture in pictures],
-            cond={name: torch.cat([one[name] for one in cond]) for name in cond[0]} if cond else None,
+            share=self.share(index),
+            cond=self.kept(captions),
+            prior=prior,
+            prior_cond=self.kept(prior) if prior else None,
         )
+
+    def kept(self, captions: Sequence[str]) -> Conditioning | None:
+        """What captions were encoded to, with `data.cache_text`."""
+        told = [self.cond[caption] for caption in captions] if self.config.data.cache_text else []
+        return {name: torch.cat([one[name] for one in told]) for name in told[0]} if told else None
 
     def items_of(self, epoch: int, index: int) -> list[Item]:
         """The items of a batch."""
         if epoch != self.epoch:
-            self.batches = epoch_batches(self.buckets, self.config.train.batch, self.config.seed, epoch)
+            self.batches = epoch_batches(self.buckets, self.groups, self.config.seed, epoch)
             self.epoch = epoch
-        return [self.items[place] for place in self.batches[index]]
+        whole = self.batches[index]
+        mine = whole[self.rank :: self.config.train.processes] or whole[:1]  # who has none computes one for nothing
+        return [self.items[place] for place in mine]
+
+    def share(self, index: int) -> float:
+        """How much of a batch of this epoch is this process's: what its mean loss counts for."""
+        whole = self.batches[index]
+        return len(whole[self.rank :: self.config.train.processes]) / len(whole)
 
     def shots_of(self, epoch: int, index: int) -> list[Shot]:
         """The pictures of a batch, with this use's cut, side and colours."""
-        data, seed = self.config.data, self.config.seed
-        shots = []
+        seed, shots = self.config.seed, list[Shot]()
         for i, draws in self.items_of(epoch, index):
+            data = self.options[i].data
             crop = crop_box(self.placements[i], data.crop, dice(seed, "crop", epoch, draws))
             flipped = data.flip and dice(seed, "flip", epoch, draws).random() < 0.5
             colors = dice(seed, "colors", epoch, draws) if data.color_aug else None
@@ -145,35 +208,40 @@ class Dataset:
         accumulate = self.config.train.accumulate
         step = epoch * -(-len(self) // accumulate) + index // accumulate
         draw = dice(self.config.seed, "caption", epoch, item.draws)
-        return vary(self.pictures[item.picture].caption, self.config.captions, draw, epoch, step)
+        text = text_of(self.pictures[item.picture], self.config, dice(self.config.seed, "template", epoch, item.draws))
+        return vary(text, self.options[item.picture].captions, draw, epoch, step)
 
-    def prepared(self, epoch: int, index: int) -> Tensor:
-        """Pixels [B, 3, H, W] of a batch; those of the next batches are begun."""
+    def prior(self, item: Item, epoch: int, index: int) -> str:
+        """The words of one use without those that stand for what is learned."""
+        folder, captions = self.pictures[item.picture].folder, self.options[item.picture].captions
+        return without(self.caption(item, epoch, index), learned_words(self.config.objective, captions, folder.words))
+
+    def prepared(self, epoch: int, index: int) -> Loaded:
+        """Pixels and masks of a batch; those of the next batches are begun."""
         if not self.pool:
-            return load(self.shots_of(epoch, index), self.config.data)
+            return load(self.shots_of(epoch, index), self.config.data, self.masked)
         upcoming = range(index, min(index + 1 + self.config.data.workers, len(self)))
         begun = self.ahead
         self.ahead = {
-            (epoch, i): begun.get((epoch, i)) or self.pool.submit(load, self.shots_of(epoch, i), self.config.data)
+            (epoch, i): begun.get((epoch, i))
+            or self.pool.submit(load, self.shots_of(epoch, i), self.config.data, self.masked)
             for i in upcoming
         }
         return self.ahead.pop((epoch, index)).result()
 
     def encode_all(self, cache: Cache) -> dict[Shot, Tensor]:
         """Latents [4, h, w] of every picture and, if asked for, of its mirror: from the cache, or made and kept."""
-        data, model, precision = self.config.data, self.config.model, self.family.vae.dtype
+        model, precision = self.config.model, self.family.vae.dtype
         vae = f"{fingerprint(self.family.vae)}:{self.family.latent_scale}{':tiled' * model.vae_tiling}"
-        keys: dict[Shot, str] = {}
-        for i in sorted({item.picture for item in self.items}):
-            picture, place = self.pictures[i], self.placements[i]
-            crop = crop_box(place, "center", random.Random())
-            for flipped in (False, True)[: 1 + data.flip]:
-                key = latent_key(picture.digest, vae, *place, crop, flipped, data.interpolation, data.background)
-                keys[Shot(picture, place, crop, flipped)] = key
+        data, keys = self.config.data, dict[Shot, str]()
+        for shot in self.still():
+            ways = data.of(shot.picture.folder.subset).interpolation, data.background
+            keys[shot] = latent_key(shot.picture.digest, vae, *shot.placement, shot.crop, shot.flipped, *ways)
 
         def make(lacking: Sequence[Shot]) -> Iterator[tuple[Shot, Mapping[str, Tensor]]]:
             groups = grouped(lacking, model.vae_batch)
-            for group, images in zip(groups, run_ahead(lambda g: load(g, data), groups, data.workers), strict=True):
+            loaded = run_ahead(lambda group: load(group, data), groups, data.workers)
+            for group, (images, _) in zip(groups, loaded, strict=True):
                 latents = encode(self.family, images)
                 if self.family.vae.dtype != precision:  # it overflowed in fp16: the keys are not those of its weights
                     return
@@ -184,6 +252,19 @@ class Dataset:
             return self.encode_all(cache)
         return {shot: tensors["latents"] for shot, tensors in kept.items()}
 
+    def still(self) -> Iterator[Shot]:
+        """Every picture that is used, as it is encoded once, and its mirror if asked for."""
+        for i in sorted({item.picture for item in self.items}):
+            crop = crop_box(self.placements[i], "center", random.Random())
+            for flipped in (False, True)[: 1 + self.options[i].data.flip]:
+                yield Shot(self.pictures[i], self.placements[i], crop, flipped)
+
+    def read_masks(self) -> dict[Shot, Tensor]:
+        """Masks [1, h, w] of all pictures that are encoded once."""
+        shots, data = [*self.still()], self.config.data
+        loaded = run_ahead(lambda shot: load([shot], data, masked=True)[1], shots, data.workers)
+        return {shot: mask[0] for shot, mask in zip(shots, loaded, strict=True) if mask is not None}
+
     @torch.no_grad()
     def read_all(self, cache: Cache) -> dict[str, Conditioning]:
         """What every caption is encoded to, [1, ...] each: from the cache, or made and kept."""
@@ -191,6 +272,8 @@ class Dataset:
         encoders = ":".join(fingerprint(encoder) for encoder in family.text_encoders)
         how = (encoders, self.config.model.clip_skip, options.max_tokens, options.weighted)
         captions = sorted({self.caption(item, 0, 0) for item in self.items})
+        if self.config.objective.prior == "trained":
+            captions = sorted({*captions, *(self.prior(item, 0, 0) for item in self.items)})
 
         def make(lacking: Sequence[str]) -> Iterator[tuple[str, Conditioning]]:
             for caption in lacking:
@@ -207,24 +290,66 @@ def grouped(shots: Iterable[Shot], size: int) -> list[list[Shot]]:
     return [alike[i : i + size] for alike in buckets.values() for i in range(0, len(alike), size)]
 
 
-def load(shots: Sequence[Shot], data: Data) -> Tensor:
-    """Pixels [B, 3, H, W] in -1..1 of pictures of one bucket, from their files."""
-    return torch.from_numpy(np.stack([load_one(shot, data) for shot in shots]))
+def options_of(config: Config, pictures: Sequence[Picture]) -> list[Options]:
+    """The options that hold for each picture."""
+    data, captions = config.data, config.captions
+    known = {
+        place: Options(data.of(place), captions.of(None if place is None else data.subsets[place]))
+        for place in {picture.folder.subset for picture in pictures}
+    }
+    return [known[picture.folder.subset] for picture in pictures]
 
 
-def load_one(shot: Shot, data: Data) -> np.ndarray:
-    """Pixels [3, H, W] in -1..1 of a picture; PictureError when its file is no longer the one that was planned with."""
-    picture, (width, height), (left, top) = shot.picture, shot.placement.bucket, shot.crop
+def load(shots: Sequence[Shot], data: Data, masked: bool = False) -> Loaded:
+    """Pictures of one bucket, from their files, and their masks if asked for."""
+    ones = [load_one(shot, data.of(shot.picture.folder.subset), masked) for shot in shots]
+    images = torch.from_numpy(np.stack([image for image, _ in ones]))
+    return Loaded(images, torch.stack([mask for _, mask in ones if mask is not None]) if masked else None)
+
+
+def load_one(shot: Shot, data: Data, masked: bool) -> tuple[np.ndarray, Tensor | None]:
+    """Pixels [3, H, W] in -1..1 of a picture, and its mask [1, h, w] at the size of latents if asked for.
+
+    PictureError when its file is no longer the one that was planned with.
+    """
+    picture = shot.picture
     try:
         raw = picture.path.read_bytes()
     except OSError as error:
         raise PictureError(f"{plain(str(picture.path))}: cannot be opened any more ({error.strerror})") from error
     if hashlib.sha256(raw).hexdigest() != picture.digest:  # else it would enter the cache under another picture's name
         raise PictureError(f"{plain(str(picture.path))}: was changed while it was used: start again")
-    image = read_picture(io.BytesIO(raw), data.background).image
-    image = resize(image, shot.placement.resized, data.interpolation).crop((left, top, left + width, top + height))
-    image = color_augment(image, shot.colors) if shot.colors else image
-    return pixels(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if shot.flipped else image)
+    opened = read_picture(io.BytesIO(raw), data.background)
+    image = cut(opened.image, shot, data.interpolation)
+    made = pixels(color_augment(image, shot.colors) if shot.colors else image)
+    return made, shrunk(mask_of(shot, opened.alpha if data.alpha_mask else None, data)) if masked else None
+
+
+def cut(image: Image.Image, shot: Shot, interpolation: Interpolation) -> Image.Image:
+    """A picture, or its mask, resized, cut and mirrored."""
+    (width, height), (left, top) = shot.placement.bucket, shot.crop
+    image = resize(image, shot.placement.resized, interpolation).crop((left, top, left + width, top + height))
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if shot.flipped else image
+
+
+def mask_of(shot: Shot, alpha: Image.Image | None, data: Data) -> Tensor:
+    """How much each pixel counts [H, W], 0 to 1: by the mask's first channel, else by alpha, as in sd-scripts."""
+    if shot.picture.mask:
+        image = open_picture(shot.picture.mask, data.background).image
+        if image.size != shot.picture.size:
+            raise PictureError(f"{plain(str(shot.picture.mask))}: was changed while it was used: start again")
+        seen = cut(image, shot, "area").getchannel(0)
+    elif alpha:
+        seen = cut(alpha, shot, data.interpolation)
+    else:
+        width, height = shot.placement.bucket
+        return torch.ones(height, width)
+    return torch.from_numpy(np.asarray(seen, np.float32) / np.float32(255))
+
+
+def shrunk(mask: Tensor) -> Tensor:
+    """A mask [H, W] at the size of latents [1, H / 8, W / 8]: the mean of each place (sd-scripts: mode `area`)."""
+    return F.avg_pool2d(mask[None], LATENT)
 
 
 @torch.no_grad()

@@ -10,108 +10,26 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
 
 from trainer.config import Captions, Data
-from trainer.data.encoding import decode
-from trainer.data.pictures import PictureError, plain, read_picture
-from trainer.errors import InputError
+from trainer.data.encoding import CONTROLS, read_caption
+from trainer.data.found import Collection, Folder, FolderError, Listing, Picture, Problem, loosely, names_of
+from trainer.data.pictures import ENDINGS, PictureError, open_picture, plain, read_picture
+from trainer.data.sidecars import Masks, SidecarError, read_sheet
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 UNREAD = (".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw")
 """Endings of pictures that are not read, so that they are listed and not overlooked."""
 
 SMALLEST_SIDE = 32
 MOST_REPEATS = 10_000
-LONGEST_CAPTION = 64 * 1024
 SHIPPED = {"zk9": Path(__file__).resolve().parents[1] / "pocket" / "zk9"}
 """Data sets that have a name in place of a path."""
-
-CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
-
-class FolderError(InputError):
-    """A folder that cannot be trained from, and what to do."""
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Pictures that belong together; `reg` marks regularisation."""
-
-    name: str
-    path: Path
-    repeats: int
-    words: str
-    reg: bool = False
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture that opens, and its words. size: (width, height) upright; digest: sha256 of the file's bytes."""
-
-    path: Path
-    folder: Folder
-    size: tuple[int, int]
-    caption: str
-    caption_source: Literal["file", "folder", "none"]
-    digest: str
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that is not trained, or not as it lies there: the file, what is wrong, what was done. Safe to print."""
-
-    file: str
-    what: str
-    done: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.what}: {self.done}"
-
-
-@dataclass(frozen=True)
-class Collection:
-    """All pictures that are trained, folder by folder in sorted order, and all problems."""
-
-    pictures: list[Picture]
-    problems: list[Problem]
-
-    def summary(self) -> list[str]:
-        """What was done to pictures that are trained, a line for each kind: "2 x first frame taken (a.gif, b.gif)"."""
-        done: dict[str, list[Path]] = {}
-        for picture in self.pictures:
-            for note in picture.notes:
-                done.setdefault(note, []).append(picture.path)
-        return [f"{len(paths)} x {note} ({_names(paths)})" for note, paths in done.items()]
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of one folder that matter, sorted; `root` is what no link may leave."""
-
-    folder: Folder
-    root: Path
-    pictures: list[Path]
-    captions: dict[str, Path]
-    loose: dict[str, Path]
-
-    def caption(self, picture: Path) -> Path | None:
-        """The caption beside a picture, by its very name, else by one that reads the same (macOS splits accents).
-
-        Face croppers add four parts with `_` to a name; such a crop falls back on its picture's caption (sd-scripts).
-        """
-        parts = picture.stem.split("_")
-        stems = [picture.stem] if len(parts) < 5 else [picture.stem, "_".join(parts[:-4])]
-        found = (self.captions.get(stem) or self.loose.get(_loosely(stem)) for stem in stems)
-        return next((path for path in found if path), None)
 
 
 def collect(
@@ -123,22 +41,20 @@ def collect(
     messages. Raises FolderError when there is nothing to train from.
     """
     problems: list[Problem] = []
-    images = _place(field, data.images, "img")
-    fields, roots = {False: field, True: "data.reg"}, {False: images.resolve()}  # by Folder.reg
-    folders = _folders(field, images, data.repeats, data.words, problems)
-    if data.reg is not None:
-        reg = _place("data.reg", data.reg, "reg")
-        roots[True] = reg.resolve()
-        if roots[True] == roots[False]:
-            raise FolderError(f"data.reg: {plain(str(reg))} is the image folder: choose another, or leave it empty")
-        folders += [replace(folder, reg=True) for folder in _folders("data.reg", reg, 1, "", problems)]
-    listings = [_list(folder, roots[folder.reg], captions.extension, problems) for folder in folders]
+    if field == "validation.folder":
+        data = data.model_copy(update={"subsets": (), "metadata": None, "masks": None})
+    listings = [
+        _beside(_list(folder, root, _words_of(captions, data, folder).extension, problems), data, problems)
+        for folder, root in _sources(data, field, problems)
+    ]
 
     def look(item: tuple[Listing, Path]) -> tuple[Picture | None, list[Problem]]:
         listing, path = item
         said: list[Problem] = []
         try:
-            return _look(path, listing, data.background, captions.wildcards, said), said
+            return _look(
+                path, listing, data.background, _words_of(captions, data, listing.folder).wildcards, said
+            ), said
         except PictureError as error:
             return None, [Problem(_shown(path), str(error), "left out")]
         except OSError as error:
@@ -152,12 +68,64 @@ def collect(
             problems += said
             if progress:
                 progress(done, len(wanted))
-    if barren := roots.keys() - {picture.folder.reg for picture in pictures}:
+    if barren := {listing.folder.reg for listing in listings} - {picture.folder.reg for picture in pictures}:
         lost = [str(problem) for problem in problems if problem.done == "left out"]
-        raise FolderError(f"{fields[min(barren)]}: none of its pictures can be trained: {'; '.join(lost[:5])}")
-    problems += [problem for listing in listings for problem in _without_caption(listing, pictures, captions)]
+        named = "data.subsets" if listings[0].folder.subset is not None else "data.reg" if min(barren) else field
+        raise FolderError(f"{named}: none of its pictures can be trained: {'; '.join(lost[:5])}")
+    for listing in listings:
+        problems += _without(listing, pictures, _words_of(captions, data, listing.folder).extension)
     problems += _twice(pictures)
     return Collection(pictures, problems)
+
+
+def _sources(data: Data, field: str, problems: list[Problem]) -> list[tuple[Folder, Path]]:
+    """The picture folders of a training, each with what no link may leave."""
+    if data.subsets:
+        return [_subset(place, data) for place in range(len(data.subsets))]
+    images = _place(field, data.images, "img")
+    root = images.resolve()
+    sources = [(folder, root) for folder in _folders(field, images, data.repeats, data.words, problems)]
+    if data.reg is not None:
+        reg = _place("data.reg", data.reg, "reg")
+        if reg.resolve() == root:
+            raise FolderError(f"data.reg: {plain(str(reg))} is the image folder: choose another, or leave it empty")
+        folders = _folders("data.reg", reg, 1, "", problems)
+        sources += [(replace(folder, reg=True), reg.resolve()) for folder in folders]
+    return sources
+
+
+def _subset(place: int, data: Data) -> tuple[Folder, Path]:
+    """The folder of a subset, which holds pictures directly."""
+    subset = data.subsets[place]
+    path = _place("data.subsets", subset.folder, "img")
+    if not _holds_pictures(path):
+        raise FolderError(f"data.subsets: {plain(str(path))} holds no pictures directly; {' '.join(ENDINGS)} are read")
+    root = path.resolve()
+    return Folder(root.name, path, subset.repeats, subset.words, subset.reg, place, subset.dataset), root
+
+
+def _words_of(captions: Captions, data: Data, folder: Folder) -> Captions:
+    return captions.of(None if folder.subset is None else data.subsets[folder.subset])
+
+
+def _beside(listing: Listing, data: Data, problems: list[Problem]) -> Listing:
+    """A listing with its metadata file, which says what is trained, and its masks; of plain regularisation neither."""
+    folder = listing.folder
+    if folder.reg and folder.subset is None:
+        return listing
+    part, options = "data.subsets" if folder.subset is not None else "data", data.of(folder.subset)
+    try:
+        if options.metadata:
+            listing = replace(listing, sheet=read_sheet(f"{part}.metadata", Path(options.metadata).expanduser()))
+        if options.masks:
+            listing = replace(listing, masks=Masks(f"{part}.masks", Path(options.masks).expanduser()))
+    except SidecarError as error:
+        raise FolderError(str(error)) from error
+    if listing.sheet and (absent := [path for path in listing.pictures if not listing.entry(path)]):
+        what = f"{len(absent)} pictures are not in the metadata file ({names_of(absent)})"
+        problems.append(Problem(plain(folder.name), what, "left out"))
+        listing = replace(listing, pictures=[path for path in listing.pictures if path not in absent])
+    return listing
 
 
 def listings(field: str, images: str, extension: str) -> tuple[list[Listing], list[Problem]]:
@@ -190,7 +158,7 @@ def _place(field: str, value: str, shipped: str) -> Path:
         like = [near / name for name in get_close_matches(path.name, [entry.name for entry in near.iterdir()], 3, 0.5)]
     except OSError as error:
         raise FolderError(f"{field}: {plain(str(path))} cannot be opened ({error.strerror})") from error
-    hint = f"; {plain(str(near))} does" + (f", and holds {_names(like)}" if like else "")
+    hint = f"; {plain(str(near))} does" + (f", and holds {names_of(like)}" if like else "")
     if os.name != "nt" and re.match(r"[A-Za-z]:[\\/]", value):
         hint = " here: it is a path of a Windows machine; choose the folder on this one"
     raise FolderError(f"{field}: {plain(str(path), 1000)} does not exist{hint}")
@@ -212,7 +180,7 @@ def _folders(field: str, root: Path, repeats: int, words: str, problems: list[Pr
         return [Folder(where.name, root, repeats, words)]
     if not numbered and inside:
         raise FolderError(
-            f"{field}: the folders in {shown} do not say how often to repeat their pictures: rename {_names(inside)} "
+            f"{field}: the folders in {shown} do not say how often to repeat their pictures: rename {names_of(inside)} "
             f"to <repeats>_<words>, such as '10_{plain(inside[0].name)}'; or choose one of them, with data.repeats"
         )
     kept = [path for path in numbered if path in inside and not leaves(path, root.resolve())]
@@ -221,7 +189,7 @@ def _folders(field: str, root: Path, repeats: int, words: str, problems: list[Pr
         there = ", ".join(f"{count} {plain(kind)}" for kind, count in kinds.most_common(6)) or "nothing at all"
         raise FolderError(f"{field}: {shown} holds no pictures, but {there}; {' '.join(ENDINGS)} are read")
     if direct:
-        what = f"{len(direct)} pictures beside the picture folders ({_names(direct)})"
+        what = f"{len(direct)} pictures beside the picture folders ({names_of(direct)})"
         problems.append(Problem(plain(root.name), what, "left out"))
     strange = [path for path in inside if path not in numbered]
     problems += _left_out(strange, "its name does not begin with a number of repeats")
@@ -250,7 +218,7 @@ def _list(folder: Folder, root: Path, extension: str, problems: list[Problem]) -
     pictures = [path for path in entries if _is_picture(path)]
     ends = extension.lower()
     captions = {path.name[: -len(ends)]: path for path in entries if path.name.lower().endswith(ends)}
-    listing = Listing(folder, root, pictures, captions, {_loosely(stem): path for stem, path in captions.items()})
+    listing = Listing(folder, root, pictures, captions, {loosely(stem): path for stem, path in captions.items()})
 
     unread = [path for path in entries if path.suffix.lower() in UNREAD]
     problems += _left_out(unread, "a kind that is not read: save it as PNG or JPEG")
@@ -260,7 +228,7 @@ def _list(folder: Folder, root: Path, extension: str, problems: list[Problem]) -
     likely = (ends, ".txt", ".caption")
     unused = [path for path in entries if path.name.lower().endswith(likely) and path not in used]
     if unused:
-        what = f"{len(unused)} files that are no picture's {extension} caption ({_names(unused)})"
+        what = f"{len(unused)} files that are no picture's {extension} caption ({names_of(unused)})"
         problems.append(Problem(plain(folder.name), what, "not used"))
     first: dict[str, Path] = {}
     for path in pictures:
@@ -285,7 +253,10 @@ def _look(path: Path, listing: Listing, background: str, wildcards: bool, said: 
         raise PictureError(f"{width} x {height} pixels, less than {SMALLEST_SIDE} on a side: too small to learn from")
     words = listing.folder.words
     source = "folder" if words else "none"
-    found = Picture(path, listing.folder, (width, height), words, source, digest, opened.notes)
+    mask = _mask(path, listing, (width, height), background)
+    found = Picture(path, listing.folder, (width, height), words, source, digest, opened.notes, mask)
+    if entry := listing.entry(path):
+        return replace(found, caption=CONTROLS.sub(" ", entry.caption), caption_source="file", trained=entry.size)
     beside = listing.caption(path)
     if beside is None:
         return found
@@ -296,49 +267,29 @@ def _look(path: Path, listing: Listing, background: str, wildcards: bool, said: 
     return replace(found, caption=caption, caption_source="file")
 
 
-def read_caption(path: Path, wildcards: bool = False) -> tuple[str, list[tuple[str, str]]]:
-    """The first line of a caption file with words (all lines with wildcards), and (what was odd, what was done).
-
-    Raises PictureError for a caption over 64 KiB, or one that is no text: better no picture than one with wrong words.
-    """
-    name = plain(path.name)
-    if not path.is_file():
-        raise PictureError(f"its caption {name} is not a file")
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LONGEST_CAPTION + 1)
-    except OSError as error:
-        raise PictureError(f"its caption {name} cannot be read ({error.strerror})") from error
-    if len(raw) > LONGEST_CAPTION:
-        raise PictureError(f"its caption {name} is longer than {LONGEST_CAPTION // 1024} KiB: shorten it")
-    changes: list[tuple[str, str]] = []
-    try:
-        text, encoding = decode(raw)
-    except UnicodeDecodeError as error:
-        raise PictureError(f"its caption {name} is in no encoding that can be told: save it as UTF-8") from error
-    if encoding != "utf-8":
-        changes.append((f"not in plain UTF-8 ({plain(text.strip(), 40)})", f"read as {encoding}"))
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
-    if CONTROLS.search(text):
-        changes.append(("holds control characters", "trained with blanks in their place"))
-    lines = [line.strip() for line in CONTROLS.sub(" ", text).split("\n") if line.strip()]
-    if not lines:
-        changes.append(("an empty caption", "trained without words"))
-    if len(lines) > 1 and not wildcards:
-        changes.append((f"a caption of {len(lines)} lines", "trained with the first line"))
-    return "\n".join(lines if wildcards else lines[:1]), changes
+def _mask(path: Path, listing: Listing, size: tuple[int, int], background: str) -> Path | None:
+    """The mask of a picture; PictureError when it does not open, or has another size."""
+    mask = listing.masks.of(path, listing.folder.name) if listing.masks else None
+    if mask:
+        width, height = open_picture(mask, background).image.size
+        if (width, height) != size:
+            raise PictureError(f"its mask has {width} x {height} pixels, not {size[0]} x {size[1]}: make them alike")
+    return mask
 
 
-def _without_caption(listing: Listing, pictures: list[Picture], captions: Captions) -> list[Problem]:
-    """One problem for all pictures of a folder that have no caption."""
-    own = [picture for picture in pictures if picture.folder == listing.folder]
-    bare = [picture.path for picture in own if picture.caption_source != "file"]
-    if not bare:
-        return []
-    words = listing.folder.words
-    done = f"trained with the folder's words '{plain(words)}'" if words else "trained without words"
-    what = f"{len(bare)} of {len(own)} pictures have no {captions.extension} caption ({_names(bare)})"
-    return [Problem(plain(listing.folder.name), what, done)]
+def _without(listing: Listing, pictures: list[Picture], extension: str) -> list[Problem]:
+    """One problem for all pictures of a folder that have no caption, and one for those that have no mask."""
+    own, name = [picture for picture in pictures if picture.folder == listing.folder], plain(listing.folder.name)
+    problems: list[Problem] = []
+    if bare := [picture.path for picture in own if picture.caption_source != "file"]:
+        words = listing.folder.words
+        done = f"trained with the folder's words '{plain(words)}'" if words else "trained without words"
+        what = f"{len(bare)} of {len(own)} pictures have no {extension} caption ({names_of(bare)})"
+        problems.append(Problem(name, what, done))
+    if listing.masks and (whole := [picture.path for picture in own if not picture.mask]):
+        what = f"{len(whole)} of {len(own)} pictures have no mask ({names_of(whole)})"
+        problems.append(Problem(name, what, "all of each counts"))
+    return problems
 
 
 def _twice(pictures: list[Picture]) -> list[Problem]:
@@ -375,19 +326,9 @@ def leaves(path: Path, root: Path) -> bool:
     return path.is_symlink() and not (path.exists() and path.resolve().is_relative_to(root))
 
 
-def _loosely(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem).casefold()
-
-
 def _shown(path: Path) -> str:
     return plain(f"{path.parent.name}/{path.name}")
 
 
 def _left_out(paths: list[Path], what: str) -> list[Problem]:
     return [Problem(_shown(path), what, "left out") for path in paths]
-
-
-def _names(paths: list[Path]) -> str:
-    """A few of many names."""
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return ", ".join(plain(path.name) for path in paths[:3]) + more

@@ -6,9 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from trainer.config import Subset
 from trainer.data.buckets import Size
 from trainer.data.folders import Picture
 from trainer.draws import dice
+
+
+class Group(NamedTuple):
+    """Pictures that may share a batch: those of one data set, `batch` at once."""
+
+    dataset: int
+    batch: int
 
 
 class Item(NamedTuple):
@@ -21,22 +29,33 @@ class Item(NamedTuple):
 def count_uses(pictures: Sequence[Picture]) -> list[int]:
     """How often each picture is used in an epoch: its folder's repeats, for regularisation evened out as in sd-scripts.
 
-    All regularisation pictures together are used as often as the trained ones: the first ones, each with its repeats,
+    All regularisation pictures of a data set are used as often as its trained ones: the first, each with its repeats,
     until that is reached (the others are not used), or if all of them are too few, some once more often than others.
     """
-    trained = sum(picture.folder.repeats for picture in pictures if not picture.folder.reg)
-    reg = [i for i, picture in enumerate(pictures) if picture.folder.reg]
     uses = [0 if picture.folder.reg else picture.folder.repeats for picture in pictures]
-    missing = trained
-    for i in reg:
-        if missing > 0:
-            uses[i] = pictures[i].folder.repeats
-            missing -= uses[i]
-    if reg and missing > 0:
-        more, rest = divmod(missing, len(reg))
-        for place, i in enumerate(reg):
-            uses[i] += more + (place < rest)
+    for dataset in {picture.folder.dataset for picture in pictures}:
+        mine = [i for i, picture in enumerate(pictures) if picture.folder.dataset == dataset]
+        missing = sum(uses[i] for i in mine)
+        reg = [i for i in mine if pictures[i].folder.reg]
+        for i in reg:
+            if missing > 0:
+                uses[i] = pictures[i].folder.repeats
+                missing -= uses[i]
+        if reg and missing > 0:
+            more, rest = divmod(missing, len(reg))
+            for place, i in enumerate(reg):
+                uses[i] += more + (place < rest)
     return uses
+
+
+def groups_of(pictures: Sequence[Picture], subsets: Sequence[Subset], batch: int, processes: int = 1) -> list[Group]:
+    """What each picture may share a batch with; `batch` counts where its subset says none.
+
+    Several processes share a batch, which is then so many times larger.
+    """
+    own = [None if picture.folder.subset is None else subsets[picture.folder.subset].batch for picture in pictures]
+    sizes = [(size or batch) * processes for size in own]
+    return [Group(picture.folder.dataset, size) for picture, size in zip(pictures, sizes, strict=True)]
 
 
 def expand(pictures: Sequence[Picture]) -> list[Item]:
@@ -50,18 +69,22 @@ def expand(pictures: Sequence[Picture]) -> list[Item]:
     return items
 
 
-def epoch_batches(buckets: Sequence[Size], batch: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
+def epoch_batches(
+    buckets: Sequence[Size], groups: int | Sequence[Group], seed: int, epoch: int
+) -> list[tuple[int, ...]]:
     """The batches of an epoch, as places in `buckets`, the bucket of each item: every item exactly once.
 
-    A batch holds one size only, so the last of a bucket may be smaller; sd-scripts does the same, but takes the first
-    batch of each epoch from the order of the one before, and so uses pictures unevenly.
+    groups: of each item, or the size of batches where all are of one. A batch holds one size of one group only, so the
+    last of a bucket may be smaller; sd-scripts does the same, but takes the first batch of each epoch from the order of
+    the one before, and so uses pictures unevenly.
     """
-    members: defaultdict[Size, list[int]] = defaultdict(list)
+    members: defaultdict[tuple[Size, Group], list[int]] = defaultdict(list)
     for item, bucket in enumerate(buckets):
-        members[bucket].append(item)
+        members[bucket, Group(1, groups) if isinstance(groups, int) else groups[item]].append(item)
     batches: list[tuple[int, ...]] = []
-    for (width, height), items in sorted(members.items()):
-        dice(seed, "order", epoch, width, height).shuffle(items)
+    for ((width, height), (dataset, batch)), items in sorted(members.items()):
+        more = () if dataset == 1 else (dataset,)
+        dice(seed, "order", epoch, width, height, *more).shuffle(items)
         batches += [tuple(items[start : start + batch]) for start in range(0, len(items), batch)]
     dice(seed, "batches", epoch).shuffle(batches)
     return batches

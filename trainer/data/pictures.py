@@ -23,6 +23,9 @@ from trainer.errors import InputError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", *(("AVIF",) if features.check("avif") else ()))
 """What is read. A short list on purpose: Pillow would also try EPS and other formats whose decoders run programs."""
 
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+"""What the files of pictures end with."""
+
 MOST_PIXELS = 64_000_000
 """A 24 KB file can unfold into gigabytes; looked at before anything is decoded."""
 
@@ -42,10 +45,11 @@ class PictureError(InputError):
 
 @dataclass(frozen=True)
 class Opened:
-    """An upright picture in 8-bit sRGB, and what was changed to make it so."""
+    """An upright picture in 8-bit sRGB, and what was changed to make it so; alpha: its channel, 255 is opaque."""
 
     image: Image.Image
     notes: tuple[str, ...]
+    alpha: Image.Image | None = None
 
 
 def plain(text: str, longest: int = 200) -> str:
@@ -138,7 +142,7 @@ def _as_seen(image: Image.Image, background: str) -> Opened:
         ground = Image.new("RGB", image.size, background)
         ground.paste(image, mask=alpha)
         image = ground
-    return Opened(image, tuple(notes))
+    return Opened(image, tuple(notes), alpha)
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from trainer.config import FamilyName, Prediction
 from trainer.families.base import Conditioning, Tokens
-from trainer.families.text import END, load_tokenizer, number_caption, tokenize
+from trainer.families.text import END, load_tokenizer, number_caption, numbers_of, teach, tokenize
 from trainer.objectives import add_noise, velocity, zero_terminal_snr
 
 Say = Callable[[str], None]
@@ -95,6 +95,15 @@ class LatentDiffusion:
     def count_tokens(self, caption: str) -> int:
         """How many tokens a caption has, begin and end not counted; those beyond `captions.max_tokens` are cut."""
         return len(number_caption(self.tokenizers[0], caption, self.settings.weighted)[0])
+
+    def numbers(self, text: str) -> list[int]:
+        """The tokens of a text, without begin and end."""
+        return numbers_of(self.tokenizers[0], text)
+
+    def teach(self, word: str, count: int) -> list[int]:
+        """The numbers of a new word's tokens, which captions and prompts read from now on; all tokenizers agree."""
+        taught = [teach(tokenizer, word, count) for tokenizer in self.tokenizers]
+        return taught[0]
 
     def tokenize(self, captions: Sequence[str]) -> Tokens:
         """Captions as token ids, cut into chunks of 75; tensors on the CPU."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPTokenizer
+from transformers import AddedToken, CLIPTokenizer
 
+from trainer.errors import InputError
 from trainer.families.base import Tokens
 from trainer.families.weights import parse_weights
 
@@ -36,12 +37,40 @@ def load_tokenizer(pad: int = END) -> CLIPTokenizer:
     return tokenizer
 
 
+def teach(tokenizer: CLIPTokenizer, word: str, count: int) -> list[int]:
+    """The numbers of a new word's tokens: the word itself and `zk9_1`, `zk9_2`, ..., as diffusers names them.
+
+    It is read as a word of its own, in capitals or not. InputError when the vocabulary has it already.
+    """
+    names = [word, *(f"{word}_{place}" for place in range(1, count))]
+    if known := [name for name in names if {name, name.lower()} & tokenizer.get_vocab().keys()]:
+        raise InputError(f"token: {known[0]!r} is in the vocabulary already; choose a word that no one writes, as zk9")
+    tokenizer.add_tokens([AddedToken(name, single_word=True, normalized=True) for name in names])
+    numbers: Any = tokenizer.convert_tokens_to_ids(names)
+    return numbers
+
+
+def numbers_of(tokenizer: CLIPTokenizer, text: str) -> list[int]:
+    """Token ids of a text without begin and end; a new word gives all of its tokens."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    return ids if max(ids, default=0) <= END else [more for number in ids for more in _spoken(tokenizer, number)]
+
+
+def _spoken(tokenizer: CLIPTokenizer, number: int) -> Iterator[int]:
+    """A token, and those that stand behind it when it is a new word's first."""
+    yield number
+    word, place = tokenizer.convert_ids_to_tokens(number), 1
+    while number > END and tokenizer.convert_ids_to_tokens(number + place) == f"{word}_{place}":
+        yield number + place
+        place += 1
+
+
 def number_caption(tokenizer: CLIPTokenizer, caption: str, weighted: bool) -> tuple[list[int], list[float]]:
     """Token ids of a caption without begin and end, and the weight of each."""
     ids: list[int] = []
     weights: list[float] = []
     for text, weight in parse_weights(caption) if weighted else [(caption, 1.0)]:
-        numbers = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        numbers = numbers_of(tokenizer, text)
         ids += numbers
         weights += [weight] * len(numbers)
     return ids, weights

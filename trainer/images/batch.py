@@ -20,7 +20,8 @@ from PIL import Image
 from trainer import named
 from trainer.ahead import THREADS, ahead
 from trainer.data.buckets import BucketError
-from trainer.data.folders import ENDINGS, LONGEST_CAPTION, UNREAD, Problem
+from trainer.data.encoding import LONGEST_CAPTION
+from trainer.data.folders import ENDINGS, UNREAD, Problem
 from trainer.data.pictures import PictureError, open_picture, plain
 from trainer.durable import failed, make_folder, write_aside
 from trainer.errors import InputError

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from trainer.kohya import table
 from trainer.kohya.reader import Note, Reader
 from trainer.kohya.reading import KNOWN, read_all
+from trainer.kohya.whole import TABS, tab_of
 from trainer.kohya.writing import lost, write
 from trainer.tree import ConfigError, Tree
 
@@ -47,23 +48,13 @@ def is_kohya(tree: Tree) -> bool:
     return bool(EVERY_KEY & tree.keys() - OURS)
 
 
-def tab_of(tree: Tree) -> str:
-    """The tab of the Kohya GUI that a file was saved from: "LoRA", "Dreambooth", "Finetuning", ..."""
-    for tab, keys in table.TABS.items():
-        if any(key in tree for key in keys):
-            return tab
-    if table.DREAMBOOTH_KEYS & tree.keys() and not table.LORA_KEYS & tree.keys():
-        return "Dreambooth"
-    return "LoRA"
-
-
 def read(tree: Tree, name: str) -> Reading:
     """Our options for a file of the Kohya GUI; `name` is its path, from which that of a dataset file counts.
 
     Missing keys are left to our defaults. Raises ConfigError, with a line for each key, for a file of another tab, a
     family or method that is not here, and a value that cannot be read.
     """
-    if (tab := tab_of(tree)) != "LoRA":
+    if (tab := tab_of(tree)) not in ("LoRA", "Textual Inversion", *TABS):
         raise ConfigError(
             f"{name}: a file of the Kohya GUI's {tab} tab, which is still to come here; the LoRA tab's files are read"
         )

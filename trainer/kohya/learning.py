@@ -2,34 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any
+import difflib
+from typing import Any, get_args
 
-from trainer.config import Adafactor, AdamW, AdamW8bit, Lion, Prodigy
+from trainer.config import Averaging, Optimizer
+from trainer.config.library import TESTED, nearest
 from trainer.kohya import table
 from trainer.kohya.reader import Reader
 from trainer.kohya.words import WordError, coerce, pairs, spelled
+from trainer.optimizer_kinds import KINDS
 
-KINDS = {kind.model_fields["type"].default: kind for kind in (AdamW, AdamW8bit, Lion, Adafactor, Prodigy)}
+CLASSES = {kind.model_fields["type"].default: kind for kind in get_args(get_args(Optimizer)[0])}
+NO_SCHEDULE = [word for word, kind in CLASSES.items() if issubclass(kind, Averaging)]
+OF_LIBRARY = "pytorch_optimizer"
 
 
 def names_of(kind: str) -> dict[str, str]:
     """The arguments of an optimizer by their names in optimizer_args, and our options."""
-    options = [name for name in KINDS[kind].model_fields if name not in ("type", "lr")]
-    return {table.ARGUMENT_NAMES.get(name, name): name for name in options}
+    options = [name for name in CLASSES[kind].model_fields if name not in ("type", "lr")]
+    return {KINDS[kind].names.get(name, name): name for name in options} if kind != OF_LIBRARY else {}
+
+
+def word_of(name: str) -> str:
+    """Our word for the optimizer that a name of the Kohya GUI means, `Lion` or `schedulefree.X`; "" for none."""
+    first, _, last = name.partition(".")[0], *name.rpartition(".")[1:]
+    if ours := table.OPTIMIZERS.get(name.lower(), ""):
+        return ours
+    ours = table.OPTIMIZERS.get(last.lower(), "")
+    if ours and KINDS[ours].path.startswith(f"{first}."):
+        return ours
+    return OF_LIBRARY if first == OF_LIBRARY and last in TESTED else ""
+
+
+def unknown(name: str) -> str:
+    """Why an optimizer is refused, and which one may be meant."""
+    if name.startswith(f"{OF_LIBRARY}."):
+        return f"is not among those of pytorch-optimizer that are tested here{nearest(name.rpartition('.')[2])}"
+    shown = [kind.name for word, kind in KINDS.items() if word != OF_LIBRARY]
+    near = difflib.get_close_matches(name.lower(), table.OPTIMIZERS, n=1, cutoff=0.6)
+    meant = f"; did you mean {KINDS[table.OPTIMIZERS[near[0]]].name}?" if near else ":"
+    return f"is not known{meant} choose one of {', '.join(shown)}, or one of pytorch_optimizer"
 
 
 def read_optimizer(reader: Reader) -> None:
     """The optimizer and its arguments. Adafactor finds its own rate unless relative_step is False."""
     name = reader.take("optimizer", str)
-    ours, differs = table.OPTIMIZERS.get((name or "AdamW").lower(), ("", ""))
+    ours = word_of(name or "AdamW")
     if not ours:
-        known = ", ".join(table.OPTIMIZER_NAMES.values())
-        return reader.refuse("optimizer", f"is still to come: choose one of {known}")
+        return reader.refuse("optimizer", unknown(name or ""))
     if name:
         reader.put("optimizer.type", ours, "optimizer")
-        if differs:
-            reader.say("optimizer", "converted", f"{table.OPTIMIZER_NAMES[ours]} is taken: {differs}", loud=True)
     given = arguments_of(reader, "optimizer_args")
+    if ours == OF_LIBRARY and name:
+        reader.put("optimizer.name", name.rpartition(".")[2], "optimizer")
+        words = " ".join(f"{argument}={spelled(value)}" for argument, value in given.items())
+        return reader.put("optimizer.args", words, "optimizer_args")
     relative = ours == "adafactor" and given.pop("relative_step", True) is not False
     known = names_of(ours)
     for argument, value in given.items():
@@ -63,13 +90,22 @@ def read_schedule(reader: Reader) -> None:
     """The schedule and its warm-up: in steps where these are given, else in percent of all steps."""
     name = reader.take("lr_scheduler", str)
     given = arguments_of(reader, "lr_scheduler_args")
-    if custom := reader.take("lr_scheduler_type", str):
-        reader.refuse("lr_scheduler_type", f"{custom} is still to come: empty it and choose a schedule in lr_scheduler")
+    custom = reader.take("lr_scheduler_type", str)
+    if reader.tree.get("optimizer", {}).get("type") in NO_SCHEDULE:
+        reader.put("schedule", {"type": "constant"}, "lr_scheduler")
+        if custom or name not in (None, "", "constant"):
+            said = "the optimizer averages its weights in place of a schedule, in the Kohya GUI too"
+            reader.say("lr_scheduler_type" if custom else "lr_scheduler", "converted", said, loud=True)
+        return read_warmup(reader, "constant")
     if finds_rate(reader):
         reader.put("schedule", {"type": "adafactor"}, "lr_scheduler")
         if name and name != "adafactor":
             said = "Adafactor with relative steps has a schedule of its own, in the Kohya GUI too"
             reader.say("lr_scheduler", "converted", said, loud=True)
+    elif custom:
+        read_custom(reader, custom, given)
+        if name and not reader.refused:
+            reader.say("lr_scheduler", "unused", f"lr_scheduler_type {custom} is given and wins")
     elif name in table.SCHEDULES:
         reader.put("schedule.type", name.removesuffix("_with_warmup"), "lr_scheduler")
     elif name:
@@ -81,7 +117,29 @@ def read_schedule(reader: Reader) -> None:
         reader.put("schedule.decay", decay or 0, "lr_decay_steps")
         if decay is None:
             reader.say("lr_decay_steps", "same", "not given: the rate stays to the end, as in sd-scripts", loud=True)
-    read_warmup(reader, name if kind == "constant" and name else kind)
+    return read_warmup(reader, name if kind == "constant" and name else kind)
+
+
+def read_custom(reader: Reader, custom: str, given: dict[str, Any]) -> None:
+    """The classes that lr_scheduler_type names: PyTorch's CosineAnnealingLR, and REX."""
+    match custom.rpartition(".")[2]:
+        case "CosineAnnealingLR":
+            period, lowest = given.pop("T_max", None), given.pop("eta_min", 0.0)
+            rate = reader.peek("learning_rate", float)
+            if not isinstance(period, int) or not isinstance(lowest, (int, float)) or (lowest and not rate):
+                needs = "CosineAnnealingLR needs T_max, whole steps such as T_max=1000; eta_min is a rate such as 1e-6"
+                return reader.refuse("lr_scheduler_args", needs)
+            least = float(f"{lowest / rate:.6g}") if rate else 0.0
+            tree = {"type": "cosine_annealing", "period": period, "lowest": least}
+            reader.put("schedule", tree, "lr_scheduler_type")
+        case "REXScheduler" if not given.pop("min_lr", 0):
+            for name in ("total_steps", "max_lr"):  # those of this training
+                given.pop(name, None)
+            reader.put("schedule", {"type": "rex"}, "lr_scheduler_type")
+        case _:
+            said = "is not known: empty it and choose a schedule in lr_scheduler; CosineAnnealingLR and REXScheduler"
+            reader.refuse("lr_scheduler_type", f"{said} down to 0 are read")
+    return None
 
 
 def read_schedule_arguments(reader: Reader, kind: str, given: dict[str, Any]) -> None:
@@ -124,7 +182,7 @@ def read_warmup(reader: Reader, schedule: str) -> None:
     warmup = steps or (share(percent) if percent else 0)
     if steps and percent:
         reader.say("lr_warmup", "unused", "lr_warmup_steps is given and wins")
-    if schedule in ("constant", "piecewise_constant", "adafactor"):
+    if schedule in ("constant", "piecewise_constant", "adafactor", "cosine_annealing"):
         if warmup:
             hint = "; constant_with_warmup has one" if schedule == "constant" else ""
             reader.say(key, "unused", f"{schedule} has no warm-up, in the Kohya GUI neither{hint}", loud=True)

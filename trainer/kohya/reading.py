@@ -9,8 +9,8 @@ from pydantic.fields import FieldInfo
 
 from trainer.config import Config, Kohya
 from trainer.dataset_toml import read_dataset
-from trainer.kohya import table
-from trainer.kohya.learning import read_optimizer, read_rates, read_schedule
+from trainer.kohya import inversion, networks, table, whole
+from trainer.kohya.learning import finds_rate, read_optimizer, read_rates, read_schedule
 from trainer.kohya.reader import Reader, did_you_mean, places
 from trainer.kohya.words import WordError, arguments, kind_of
 from trainer.tree import fields, overlay
@@ -24,6 +24,8 @@ MAPPED: dict[str, tuple[str, dict[Any, Any]]] = {
     "no_metadata": ("output.metadata", {False: True, True: False}),
     "save_precision": ("save.precision", {"float": "fp32", "fp16": "fp16", "bf16": "bf16"}),
     "xformers": ("train.attention", {kernel: kernel for kernel in ("sdpa", "xformers", "none")}),
+    "fp8_base": ("memory.base_weights", {False: "same", True: "fp8"}),
+    "template": ("network.template", inversion.TEMPLATES),
     "num_repeats": ("data.repeats", {}),
     "--sample_prompts": ("sample.file", {}),
 }
@@ -33,20 +35,26 @@ False of `v_parameterization` and `sdxl` is auto, as the GUI sets these boxes fr
 """
 BY_HAND = {"no_half_vae", "cache_text_encoder_outputs"}  # the schema's marks name sd-scripts' arguments
 MARKED = {mark.key for _, field in fields() for mark in field.metadata if isinstance(mark, Kohya)} - BY_HAND
-KNOWN = {*table.FRESH, *MAPPED, *MARKED}
+KNOWN = {*table.FRESH, *MAPPED, *MARKED, *whole.KEYS}
 ABSENT = "is not supported: Stable Diffusion 1.5 and SDXL are"
 
 
 def read_all(reader: Reader) -> None:
     """Everything: the parts that decide which options there are, then all other keys by the schema's marks."""
+    of_model = whole.tab_of(reader.left) in whole.TABS
     expand(reader)
     read_dataset_file(reader)
     refuse(reader)
     read_model(reader)
-    read_network(reader)
+    if of_model:
+        whole.read_whole(reader)
+    elif not inversion.read_words(reader):
+        read_type(reader)
     read_optimizer(reader)
     read_schedule(reader)
     read_rates(reader)
+    if of_model:
+        whole.read_text_rates(reader, finds_rate(reader))
     read_noise_and_loss(reader)
     read_data(reader)
     read_length(reader)
@@ -76,8 +84,13 @@ def expand(reader: Reader) -> None:
 def read_dataset_file(reader: Reader) -> None:
     """Puts what a dataset file of sd-scripts says on top; its path counts from the file that names it."""
     if dataset := reader.take("dataset_config", str):
-        reader.add(read_dataset(Path(reader.name).parent / Path(dataset).expanduser(), reader.left))
+        shared, subsets = read_dataset(Path(reader.name).parent / Path(dataset).expanduser())
+        reader.add(shared)
+        reader.put("data.subsets", subsets, "dataset_config")
         reader.say("dataset_config", "converted", "its pictures and captions outrank this file's", loud=True)
+        for key in ("train_data_dir", "reg_data_dir"):
+            if reader.take(key, str):
+                reader.say(key, "unused", "dataset_config names the folders")
 
 
 def modern(reader: Reader, old: str) -> tuple[str, Any]:
@@ -129,27 +142,20 @@ def read_model(reader: Reader) -> None:
     for key, dotted in (("pretrained_model_name_or_path", "model.base"), ("train_data_dir", "data.images")):
         if value := reader.take(key, str):
             reader.put(dotted, value, key)
-        else:
+        elif dotted != "data.images" or "data.subsets" not in reader.sources:
             default = {"model.base": "pocket", "data.images": "zk9"}[dotted]
             reader.say(key, "same", f"not given: the shipped `{default}` is taken", loud=True)
 
 
-def read_network(reader: Reader) -> None:
-    """The type of LoRA; convolutions are trained by the one that says so."""
-    kind = reader.take("LoRA_type", str) or "Standard"
-    kind = "LyCORIS/LoCon" if kind == "LoCon" else kind
+def read_type(reader: Reader) -> None:
+    """The type of LoRA, if it is one of Stable Diffusion."""
+    kind = str(reader.left.get("LoRA_type") or "Standard")
     if kind in table.FAMILY_TYPES:
         reader.refuse("LoRA_type", f"{table.FAMILY_TYPES[kind]} {ABSENT}")
-    elif kind not in table.TYPES:
-        known = "is still to come" if kind in table.LATER_TYPES else "is not known"
-        reader.refuse("LoRA_type", f"{kind} {known}: {' and '.join(table.TYPES)} are here")
-    for key, option, number in (("conv_dim", "conv_rank", int), ("conv_alpha", "conv_alpha", float)):
-        value = reader.take(key, number)
-        if not table.TYPES.get(kind):
-            if value is not None:
-                reader.say(key, "unused", f"LoRA_type {kind} has no convolutions")
-        elif value is not None:
-            reader.put(f"network.{option}", value or None if key == "conv_dim" else value, key)
+    elif kind not in (*networks.TYPES, "LoCon"):
+        reader.refuse("LoRA_type", f"is not known: {', '.join(networks.TYPES)} are here")
+    else:
+        networks.read_network(reader)
 
 
 def read_noise_and_loss(reader: Reader) -> None:
@@ -172,15 +178,32 @@ def read_data(reader: Reader) -> None:
     buckets = reader.take("enable_bucket", bool)
     if buckets is not None:
         reader.put("data.buckets", {} if buckets else None, "enable_bucket")
+    steps = reader.peek("bucket_reso_steps", int)
+    if buckets is not False and steps and steps % 8 and reader.take("bucket_reso_steps", int):
+        unit = 32 if reader.peek("sdxl", bool) else 64
+        whole = -(-steps // unit) * unit
+        reader.put("data.buckets.step", whole, "bucket_reso_steps")
+        said = f"{whole} is taken: buckets have sides in steps of {unit}, and today's sd-scripts refuses {steps} too"
+        reader.say("bucket_reso_steps", "converted", said, loud=True)
     cache, disk = reader.take("cache_latents", bool), reader.peek("cache_latents_to_disk", bool)
     if cache is not None or disk:
         reader.put("data.cache_latents", bool(cache or disk), "cache_latents")
     if disk and cache is False:
         reader.say("cache_latents", "converted", "cache_latents_to_disk is on, which turns it on", loud=True)
+    read_masks(reader)
     prompts = reader.take("sample_prompts", str)
     if prompts is not None:
         lines = [line.strip() for line in prompts.splitlines()]
         reader.put("sample.prompts", [line for line in lines if line and line[0] != "#"], "sample_prompts")
+
+
+def read_masks(reader: Reader) -> None:
+    """Masked loss, which sd-scripts leaves at whole pictures where no masks are named."""
+    subsets = reader.tree.get("data", {}).get("subsets", ())
+    named = reader.peek("alpha_mask", bool) or any(one.get("masks") or one.get("alpha_mask") for one in subsets)
+    if reader.take("masked_loss", bool) and not named:
+        said = "no masks are named, so whole pictures are trained, as in sd-scripts; set data.alpha_mask or data.masks"
+        reader.say("masked_loss", "unused", said, loud=True)
 
 
 def read_length(reader: Reader) -> None:
@@ -331,8 +354,6 @@ def read_rest(reader: Reader) -> None:
             reader.say(key, "unused", table.DEAD[key])
         elif key in table.FAMILY_KEYS:
             reader.say(key, "family", f"only {table.FAMILY_KEYS[key]} reads it")
-        elif key in table.TYPE_KEYS:
-            reader.say(key, "unused", "other types of LoRA read it")
         elif key.startswith("--"):
             reader.say(key, "unsupported", "an argument that is not used here")
         else:

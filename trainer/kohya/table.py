@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trainer.optimizer_kinds import KINDS
+
 FRESH: dict[str, Any] = json.loads((Path(__file__).parent / "fresh.json").read_text("utf-8"))
 
 SECRETS = ("huggingface_token", "wandb_api_key")
@@ -26,18 +28,6 @@ FAMILIES = {
 FAMILY_TYPES = {
     "Flux1": "Flux.1", "Flux1 OFT": "Flux.1", "HunyuanImage-2.1": "HunyuanImage", "Anima": "Anima", "Lumina": "Lumina",
 }  # fmt: skip
-TYPES = {"Standard": False, "Kohya LoCon": True}
-"""Types of LoRA that are here, and whether they take conv_dim and conv_alpha."""
-LATER_TYPES = (
-    "Kohya DyLoRA", "Kohya LoHa", "Kohya LoKr", "LoRA-FA", "LyCORIS/iA3", "LyCORIS/BOFT", "LyCORIS/Diag-OFT",
-    "LyCORIS/DyLoRA", "LyCORIS/GLoRA", "LyCORIS/LoCon", "LyCORIS/LoHa", "LyCORIS/LoKr", "LyCORIS/Native Fine-Tuning",
-)  # fmt: skip
-TYPE_KEYS = {
-    *("factor", "bypass_mode", "dora_wd", "use_cp", "use_tucker", "use_scalar", "rank_dropout_scale", "constrain"),
-    *("rescaled", "train_norm", "decompose_both", "train_on_input", "unit", "LyCORIS_preset"),
-}
-"""Keys that only types of LoRA read which are still to come."""
-
 _FLUX = """flux1_checkbox fp8_base_unet t5xxl_lr train_lora_ggpo ggpo_sigma ggpo_beta flux1_cache_text_encoder_outputs
     flux1_cache_text_encoder_outputs_to_disk model_type ae clip_l t5xxl discrete_flow_shift model_prediction_type
     timestep_sampling split_mode t5xxl_max_token_length enable_all_linear guidance_scale apply_t5_attn_mask split_qkv
@@ -66,6 +56,7 @@ DEAD = {
     **dict.fromkeys(
         ("mem_eff_save", "single_blocks_to_swap", "double_blocks_to_swap"), "only full fine-tunes of Flux read it"
     ),
+    "disable_mmap_load_safetensors": "models are read a tensor at a time, which needs no setting",
     **dict.fromkeys(("no_token_padding", "block_lr"), "not an option of LoRA training"),
     **dict.fromkeys(("save_as_bool", "save_as", "headless", "print_only"), "the page's own bookkeeping"),
 }
@@ -79,23 +70,18 @@ SAME = {
     "persistent_data_loader_workers": "workers always stay",
     "highvram": "models stay on the GPU",
     "mem_eff_attn": "sdpa and xformers are memory efficient attention",
+    "multi_gpu": "several processes take a GPU each",
+    "main_process_port": "a free port is found",
 }
 """Keys whose work is always done here, whatever they say."""
 
-_ACCELERATE = "a training runs in one process on one GPU"
+_ACCELERATE = "what starts the processes says it: `accelerate launch ... -m trainer train CONFIG` takes it too"
 _TORCH = "torch.compile is not switched here"
 _WANDB = "the loss curve goes to TensorBoard files and the page alone"
 _HUB = "nothing is uploaded: upload the finished file"
 UNSUPPORTED = {
-    **dict.fromkeys(
-        (
-            *("num_processes", "num_machines", "multi_gpu", "gpu_ids", "main_process_port"),
-            "extra_accelerate_launch_args",
-        ),
-        _ACCELERATE,
-    ),
+    **dict.fromkeys(("num_machines", "gpu_ids", "extra_accelerate_launch_args"), _ACCELERATE),
     **dict.fromkeys(("dynamo_backend", "dynamo_mode", "dynamo_use_fullgraph", "dynamo_use_dynamic"), _TORCH),
-    "fp8_base": "the base model keeps train.precision, which takes more memory",
     **dict.fromkeys(("log_with", "wandb_run_name", "log_tracker_config", "log_config"), _WANDB),
     **dict.fromkeys(
         (
@@ -106,21 +92,15 @@ UNSUPPORTED = {
     ),
 }
 """Keys that change what happens around a training, not what is learned; told when they are set."""
-HARMLESS = {"log_with": ("tensorboard",), "num_processes": (1,), "num_machines": (1,)}
+HARMLESS = {"log_with": ("tensorboard",), "num_machines": (1,)}
 
-_BLOCKS = "ranks and rates for each block are still to come"
 _RESUME = (
     "states of sd-scripts cannot be continued here: give the saved LoRA as network_weights, or empty it"
     " (a run of Likeness goes on by `train --resume` with its folder)"
 )
 REFUSED = {
     "train_inpainting": "inpainting models are still to come: set it to false",
-    "masked_loss": "masked loss is still to come: set it to false to train on whole pictures",
     **dict.fromkeys(("resume", "resume_from_huggingface"), _RESUME),
-    **dict.fromkeys(
-        ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_dims", "block_alphas"), f"{_BLOCKS}: empty it"
-    ),
-    **dict.fromkeys(("conv_block_dims", "conv_block_alphas", "block_lr_zero_threshold"), f"{_BLOCKS}: empty it"),
 }
 """Keys that change what is learned in a way that is not here: better no training than another one."""
 
@@ -159,22 +139,22 @@ ARGUMENTS = {
 }
 """Arguments of sd-scripts whose key in the GUI has another name; `sample_prompts` is a file there, and text here."""
 
-_PAGED = "the same rule; its state is not paged out to the computer's memory"
-_EXACT = "the same rule with an exact state, which takes more memory"
 OPTIMIZERS = {
-    **{name: (name, "") for name in ("adamw", "adamw8bit", "lion", "adafactor", "prodigy")},
-    **dict.fromkeys(("pagedadamw", "pagedadamw32bit"), ("adamw", _PAGED)),
-    "pagedadamw8bit": ("adamw8bit", _PAGED),
-    **dict.fromkeys(("lion8bit", "pagedlion8bit"), ("lion", _EXACT)),
+    **{kind.name.lower(): word for word, kind in KINDS.items() if word != "pytorch_optimizer"},
+    **{word: word for word in KINDS if word != "pytorch_optimizer"},
+    "dadaptation": "dadaptadampreprint",
+    "prodigyplusschedulefree": "prodigyplus",
 }
-"""Kohya's optimizers in lower case: ours, and what is not the same."""
-OPTIMIZER_NAMES = {
-    "adamw": "AdamW", "adamw8bit": "AdamW8bit", "lion": "Lion", "adafactor": "Adafactor", "prodigy": "Prodigy",
-}  # fmt: skip
-ARGUMENT_NAMES = {"bias_correction": "use_bias_correction"}
+"""Kohya's optimizers in lower case, and ours; two names of one thing are there."""
 INERT: dict[str, tuple[Any, ...]] = {
     **{"decouple": (True,), "amsgrad": (False,), "fsdp_in_use": (False,), "slice_p": (1,), "maximize": (False,)},
     **dict.fromkeys(("fused", "foreach", "capturable"), (True, False, None)),
+    **dict.fromkeys(("log_every", "prodigy_steps", "dampening"), (0,)),
+    **dict.fromkeys(("use_cautious", "use_grams", "use_adopt", "use_orthograd", "use_focus"), (False,)),
+    **dict.fromkeys(("split_groups_mean", "fused_back_pass", "stochastic_rounding", "ams_bound"), (False,)),
+    **dict.fromkeys(("use_schedulefree", "factored_fp32", "nesterov", "weight_decouple"), (True,)),
+    **{"weight_lr_power": (2,), "weight_decay_by_lr": (True,), "fixed_decay": (False,), "eps1": (1e-30,)},
+    **{"eps2": (1e-16,), "silent_sgd_phase": (True,)},
 }
 """Arguments of optimizers that change nothing at these values."""
 

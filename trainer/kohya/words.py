@@ -9,6 +9,29 @@ from typing import Any, Literal, get_args, get_origin
 from trainer.kohya.table import ARGUMENTS, MIGRATED, SECRETS
 from trainer.kohya.table import FRESH as KEYS
 
+MODULES = {
+    "networks.lora": "Standard",
+    "networks.lora_fa": "LoRA-FA",
+    "networks.dylora": "Kohya DyLoRA",
+    "networks.loha": "Kohya LoHa",
+    "networks.lokr": "Kohya LoKr",
+    "lycoris.kohya": "LyCORIS/LoCon",
+}
+"""Modules of sd-scripts, and the types of LoRA that stand for them."""
+ALGOS = {
+    **dict.fromkeys(("lora", "locon"), "LyCORIS/LoCon"),
+    "loha": "LyCORIS/LoHa",
+    "lokr": "LyCORIS/LoKr",
+    "dylora": "LyCORIS/DyLoRA",
+    "glora": "LyCORIS/GLoRA",
+    "ia3": "LyCORIS/iA3",
+    "diag-oft": "LyCORIS/Diag-OFT",
+    "boft": "LyCORIS/BOFT",
+    "full": "LyCORIS/Native Fine-Tuning",
+}
+"""LyCORIS's words for what the GUI offers as types of LoRA."""
+NETWORK_ARGUMENTS = {"preset": "LyCORIS_preset", "constraint": "constrain", "block_size": "unit"}
+"""Words of network_args, and the keys of the GUI that they come from."""
 SECRET = re.compile(r"(?i)token$|secret|password|api_?key")
 
 
@@ -143,8 +166,8 @@ def arguments(text: str, known: set[str]) -> dict[str, Any]:
                 found["xformers"] = "sdpa"
             case "network_args":
                 found |= _network(pairs(str(value)), known)
-            case "network_module" if value == "networks.lora":
-                found.setdefault("LoRA_type", "Standard")
+            case "network_module" if value in MODULES:
+                found.setdefault("LoRA_type", MODULES[value])
             case _:
                 key = ARGUMENTS.get(name, name)
                 found[key if key in known or key.startswith("--") else f"--{name}"] = value
@@ -152,10 +175,16 @@ def arguments(text: str, known: set[str]) -> dict[str, Any]:
 
 
 def _network(given: dict[str, Any], known: set[str]) -> dict[str, Any]:
-    """Arguments of the network: with conv_dim it is a LoCon; what LyCORIS reads is refused with the type."""
+    """Arguments of the network by the keys of the GUI: `algo` tells its type, and with conv_dim alone it is a LoCon."""
+    algo = str(given.pop("algo", ""))
+    if algo and algo not in ALGOS:
+        raise WordError(f"network_args algo={algo}: it is not known here: {', '.join(ALGOS)} are")
+    given = {NETWORK_ARGUMENTS.get(name, name): value for name, value in given.items()}
     if strange := [name for name in given if name not in known]:
-        raise WordError(f"network_args {strange[0]}: a network that is still to come here: leave it out")
-    return {**given, **({"LoRA_type": "Kohya LoCon"} if given.get("conv_dim") else {})}
+        raise WordError(f"network_args {strange[0]}: an option that is not here: leave it out")
+    kind = ALGOS.get(algo) or ("Kohya LoCon" if given.get("conv_dim") else "")
+    given = {name: spelled(value) for name, value in given.items()}
+    return {**given, **({"LoRA_type": kind} if kind else {})}
 
 
 def shown(key: str, value: Any) -> str:

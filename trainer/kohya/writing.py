@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.config import Config
+from trainer.config import Config, Full, Library
 from trainer.families.detect import Detected
-from trainer.kohya import table
+from trainer.kohya import inversion, table
 from trainer.kohya.learning import names_of
+from trainer.kohya.networks import write_network
 from trainer.kohya.reader import Reader, places
 from trainer.kohya.reading import MAPPED, MARKED, read_all
+from trainer.kohya.whole import FRESH as DREAMBOOTH
+from trainer.kohya.whole import write_whole
 from trainer.kohya.words import kind_of, shown, spelled
+from trainer.optimizer_kinds import KINDS
 from trainer.tree import Tree, check, overlay
 
+FRESH = {"embedding": inversion.FRESH, "full_model": DREAMBOOTH}
 ARGUMENTS = {key: name for name, key in table.ARGUMENTS.items()}
 DEFAULTS = Config().model_dump(mode="json")
 
@@ -24,7 +29,8 @@ def write(config: Config, found: Detected | None = None) -> Tree:
     What the file cannot hold is told by `lost`.
     """
     whole = config.model_dump(mode="json")
-    tree = dict(table.FRESH)
+    fresh = FRESH.get(config.network.type, table.FRESH)
+    tree = dict(fresh)
     extra: dict[str, Any] = {}
     for key, dotted, field in places(whole):
         if key in MARKED and key not in MAPPED:
@@ -47,7 +53,7 @@ def write(config: Config, found: Detected | None = None) -> Tree:
     write_rest(config, tree, extra)
     words = (argument(key, value) for key, value in sorted(extra.items()))
     tree["additional_parameters"] = " ".join(word for word in words if word)
-    return dict(sorted(tree.items()))
+    return {key: tree[key] for key in sorted(fresh)}
 
 
 def write_learning(config: Config, tree: Tree) -> None:
@@ -59,8 +65,10 @@ def write_learning(config: Config, tree: Tree) -> None:
     if optimizer.type == "adafactor":
         values["relative_step"] = optimizer.lr is None
     changed = {name: value for name, value in values.items() if name not in plain or value != plain[name]}
-    tree["optimizer"] = table.OPTIMIZER_NAMES[optimizer.type]
+    tree["optimizer"] = KINDS[optimizer.type].name
     tree["optimizer_args"] = " ".join(f"{name}={spelled(value)}" for name, value in changed.items())
+    if isinstance(optimizer, Library):
+        tree |= {"optimizer": f"pytorch_optimizer.{optimizer.name}", "optimizer_args": optimizer.args}
 
     rate = optimizer.lr or table.FRESH["learning_rate"]
     rates = {part: rate if own == "same" else own or 0 for part, own in config.rates}
@@ -73,16 +81,22 @@ def write_learning(config: Config, tree: Tree) -> None:
     tree["lr_scheduler"] = "constant_with_warmup" if schedule.type == "constant" and warmup else schedule.type
     if schedule.type == "piecewise_constant":
         tree["lr_scheduler_args"] = f"step_rules='{schedule.rules}'"
+    if schedule.type == "cosine_annealing":
+        lowest = float(f"{schedule.lowest * rate:.6g}")
+        tree |= {"lr_scheduler": "cosine", "lr_scheduler_type": "CosineAnnealingLR"}
+        tree["lr_scheduler_args"] = f"T_max={schedule.period} eta_min={lowest:g}"
+    if schedule.type == "rex":  # which no name of the Kohya GUI stands for
+        tree["lr_scheduler"] = "linear"
 
 
 def write_rest(config: Config, tree: Tree, extra: Tree) -> None:
     """What is not one option for one key."""
     train, save = config.train, config.save
-    if config.network.conv_rank is None:
-        tree |= {"LoRA_type": "Standard", "conv_dim": table.FRESH["conv_dim"], "conv_alpha": table.FRESH["conv_alpha"]}
+    if isinstance(config.network, Full):
+        write_whole(config, config.network, tree, extra)
     else:
-        tree["LoRA_type"] = "Kohya LoCon"
-    tree["enable_bucket"] = config.data.buckets is not None
+        write_network(config, tree)
+    tree |= {"enable_bucket": config.data.buckets is not None, "masked_loss": config.data.masked}
     tree["noise_offset_type"] = "Multires" if config.objective.noise.type == "multires" else "Original"
     tree |= {f"full_{kind}": train.full and train.precision == kind for kind in ("bf16", "fp16")}
     tree |= {"epoch": train.epochs or table.FRESH["epoch"], "max_train_steps": train.steps or 0}
@@ -115,7 +129,7 @@ def leaves(config: Config) -> dict[str, Any]:
     """Every option by its dotted name; rates as numbers, and auto left out."""
     whole = config.model_dump(mode="json")
     flat = {dotted: at(whole, dotted) for _, dotted, _ in places(whole)}
-    flat |= {name: config.optimizer.lr for name, value in flat.items() if value == "same"}
+    flat |= {name: config.optimizer.lr for name in flat if name.startswith("rates.") and flat[name] == "same"}
     return {name: value for name, value in flat.items() if value != "auto"}
 
 

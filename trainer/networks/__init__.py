@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import importlib
 
-from trainer.config import Config
+from trainer.config import Config, Full
 from trainer.networks.base import Model, Network
 
-NETWORKS = {"lora": "trainer.networks.lora:LoraNetwork"}
+_LORA, _LYCORIS = "trainer.networks.lora:LoraNetwork", "trainer.networks.lycoris:LycorisNetwork"
+NETWORKS = {
+    **dict.fromkeys(("lora", "lora_fa"), _LORA),
+    "full_model": "trainer.networks.full:FullNetwork",
+    "embedding": "trainer.networks.embedding:EmbeddingNetwork",
+    **dict.fromkeys(("ia3", "boft", "diag_oft", "dylora", "glora", "locon", "loha", "lokr", "native"), _LYCORIS),
+}
 """The class of each `network.type`."""
 
 
@@ -15,4 +21,6 @@ def attach(family: Model, config: Config) -> Network:
     """A new network on a model, which is frozen; NetworkError when it does not fit the model."""
     module, _, kind = NETWORKS[config.network.type].partition(":")
     network = getattr(importlib.import_module(module), kind)
+    if isinstance(config.network, Full):
+        return network.attach(family, config)
     return network.attach(family, config.network, config.rates, config.seed, config.train.full)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -72,6 +72,10 @@ class Network(Protocol):
         """All that is trained."""
         ...
 
+    def at(self, step: int, steps: int) -> None:
+        """To be called before each step, of so many: what is trained may depend on it."""
+        ...
+
     def draw(self, step_seed: int) -> None:
         """Draws the dropouts of the next micro step."""
         ...
@@ -89,7 +93,7 @@ class Network(Protocol):
         ...
 
     def limit_norms(self) -> Norms | None:
-        """Scales down what has grown beyond the limit of the options, after a step; None where there is no limit."""
+        """What is done after a step: scales down what has grown beyond the options' limit; None where there is none."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -98,4 +102,17 @@ class Network(Protocol):
 
     def load(self, tensors: Mapping[str, Tensor], source: str = ..., strict: bool = True) -> Loaded:
         """Takes over weights that `tensors` gave; NetworkError when they do not fit."""
+        ...
+
+
+@runtime_checkable
+class Exact(Protocol):
+    """A network whose files do not hold all that training goes on from."""
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of all that changes while training, on the CPU."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state` gave; NetworkError when it belongs to another network."""
         ...

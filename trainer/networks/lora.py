@@ -15,10 +15,11 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor, nn
 
-from trainer.config import Lora, Rates
+from trainer.blocks import block_of, sizes, weights
+from trainer.config import Blocks, Rates
 from trainer.draws import seed_of
 from trainer.networks.base import Loaded, Model, Norms, Place
-from trainer.networks.keys import PARTS, Target, kohya_name, other_names, targets
+from trainer.networks.keys import PARTS, kohya_name, other_names, targets
 from trainer.networks.layer import LoraLayer
 from trainer.networks.lora_file import NetworkError, Weights, check_family, layers_of, read_lora
 
@@ -35,7 +36,7 @@ class LoraNetwork(nn.Module):
     """What became of the file that training started from."""
     seeds: Tensor
 
-    def __init__(self, places: Mapping[str, Place], layers: dict[str, LoraLayer], family: str, options: Lora) -> None:
+    def __init__(self, places: Mapping[str, Place], layers: dict[str, LoraLayer], family: str, options: Blocks) -> None:
         super().__init__()
         self.places, self.layers, self.family, self.options = places, layers, family, options
         self.children_ = nn.ModuleList(layers.values())  # a plain dict keeps its type, but registers nothing
@@ -44,9 +45,10 @@ class LoraNetwork(nn.Module):
         for layer in layers.values():
             layer.neuron_dropout = options.dropout
             layer.rank_dropout, layer.module_dropout = options.rank_dropout, options.module_dropout
+            layer.down.requires_grad_(options.type != "lora_fa")
 
     @classmethod
-    def attach(cls, family: Model, options: Lora, rates: Rates, seed: int, full: bool = False) -> Self:
+    def attach(cls, family: Model, options: Blocks, rates: Rates, seed: int, full: bool = False) -> Self:
         """A new network beside the trained parts of a model, or the one in `options.start_from`; the model is frozen.
 
         A part whose rate is off gets no layers. Each layer's first values are drawn from the seed and its name alone.
@@ -58,7 +60,7 @@ class LoraNetwork(nn.Module):
         if not trained:
             raise NetworkError(f"rates: none of {', '.join(family.parts)} is trained; give one of them a rate")
         file = read_lora(options.start_from) if options.start_from else {}
-        conv = options.rank_from_file or options.conv_rank is not None
+        conv = options.rank_from_file or options.conv_rank is not None or options.conv_block_ranks is not None
         places = {
             kohya_name(family.name, part, path): Place(part, path, module)
             for part in trained
@@ -66,13 +68,18 @@ class LoraNetwork(nn.Module):
         }
         if options.rank_from_file:
             found, _ = match(file, places, family.name, str(options.start_from))
-            sizes = {name: (len(found[name].down), found[name].alpha) for name in places if name in found}
+            shapes = {name: (len(found[name].down), found[name].alpha) for name in places if name in found}
         else:
-            sizes = {name: _size(place.module, options) for name, place in places.items()}
+            shapes = _shapes(places, options, family.name)
         layers = {
             name: LoraLayer(places[name].module, rank, alpha, _generator(seed, name), full)
-            for name, (rank, alpha) in sizes.items()
+            for name, (rank, alpha) in shapes.items()
+            if rank
         }
+        if not layers:
+            raise NetworkError(
+                "network: every block is left out; raise a block's rank or weight, or train another part"
+            )
         network = cls({name: places[name] for name in layers}, layers, family.name, options)
         if file:
             network.loaded = network.load(file, str(options.start_from), strict=False)
@@ -99,26 +106,42 @@ class LoraNetwork(nn.Module):
         """Parameter groups for an optimizer, named after their part; `lr` is the rate that `same` stands for.
 
         With LoRA+ the up matrices are a group of their own, such as `unet plus`, whose rate is so many times higher
-        (Hayou et al. 2024, arXiv 2402.12354, section 4). `lr` is None where the optimizer finds its own rate.
+        (Hayou et al. 2024, arXiv 2402.12354, section 4). Blocks of the UNet with rates of their own are groups, such as
+        `unet_block4`. `lr` is None where the optimizer finds its own rate.
         """
         groups: list[dict[str, Any]] = []
         for part in dict.fromkeys(place.part for place in self.places.values()):
-            layers = [layer for name, layer in self.layers.items() if self.places[name].part == part]
             own = getattr(rates, part)
             rate = lr if own == "same" else own
             ratio = self.options.loraplus_unet if part == "unet" else self.options.loraplus_text
             ratio = ratio or self.options.loraplus
-            if ratio is None:
-                both = [weight for layer in layers for weight in (layer.down, layer.up)]
-                groups += [{"params": both, "lr": rate, "name": part}]
-            elif rate is None:
-                raise NetworkError("network.loraplus: the optimizer has no rate to multiply; give optimizer.lr a value")
-            else:
-                groups += [
-                    {"params": [layer.down for layer in layers], "lr": rate, "name": part},
-                    {"params": [layer.up for layer in layers], "lr": rate * ratio, "name": f"{part} plus"},
-                ]
+            shared = weights(self.options, self.family) if part == "unet" else None
+            if rate is None and (ratio or shared):
+                field = "loraplus" if ratio else "down_weights"
+                raise NetworkError(f"network.{field}: the optimizer has no rate to multiply; give optimizer.lr a value")
+            for name, share, layers in self._bundles(part, shared):
+                pace = rate * share if rate is not None else None
+                down = [layer.down for layer in layers if layer.down.requires_grad]
+                if pace is None or not ratio:
+                    both = [weight for layer in layers for weight in (layer.down, layer.up) if weight.requires_grad]
+                    groups += [{"params": both, "lr": pace, "name": name}]
+                    continue
+                groups += [{"params": down, "lr": pace, "name": name}] if down else []
+                groups += [{"params": [layer.up for layer in layers], "lr": pace * ratio, "name": f"{name} plus"}]
         return groups
+
+    def _bundles(self, part: str, shares: list[float] | None) -> Iterator[tuple[str, float, list[LoraLayer]]]:
+        """The layers of a part that learn alike: the name of their group, their share of the rate, and they."""
+        names = [name for name in self.layers if self.places[name].part == part]
+        if shares is None:
+            yield part, 1.0, [self.layers[name] for name in names]
+            return
+        for block, share in enumerate(shares):
+            if mine := [self.layers[name] for name in names if block_of(self.family, name) == block]:
+                yield f"{part}_block{block}", share, mine
+
+    def at(self, step: int, steps: int) -> None:
+        """Nothing: all of it is trained in every step."""
 
     def draw(self, step_seed: int) -> None:
         """Draws the dropouts of the next micro step; they stay until the next draw."""
@@ -135,10 +158,14 @@ class LoraNetwork(nn.Module):
             layer.weights, layer.seeds = (layer.down, layer.up), seeds
         mixed = [layer for layer in self.layers.values() if layer.down.dtype != layer.frozen[0].weight.dtype]
         if mixed:
-            dtypes = [layer.frozen[0].weight.dtype for layer in mixed for _ in layer.weights]
-            cast = iter(_Cast.apply(dtypes, *(weight for layer in mixed for weight in layer.weights)))
-            for layer, down, up in zip(mixed, cast, cast, strict=True):
-                layer.weights = down, up
+            masters = [weight for layer in mixed for weight in layer.weights if weight.requires_grad]
+            dtypes = [
+                layer.frozen[0].weight.dtype for layer in mixed for weight in layer.weights if weight.requires_grad
+            ]
+            cast = iter(_Cast.apply(dtypes, *masters))
+            for layer in mixed:  # what stays as it is must not ask for a gradient, or its input would be kept
+                fixed = None if layer.down.requires_grad else layer.down.to(layer.frozen[0].weight.dtype)
+                layer.weights = next(cast) if fixed is None else fixed, next(cast)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -262,11 +289,18 @@ def match(
     return found, tuple(name for name in layers if name not in known)
 
 
-def _size(module: Target, options: Lora) -> tuple[int, float]:
-    """Rank and alpha of a layer: convolutions wider than one pixel have their own."""
-    if options.conv_rank is not None and isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1):
-        return options.conv_rank, options.conv_alpha
-    return options.rank, options.alpha
+def _shapes(places: Mapping[str, Place], options: Blocks, family: str) -> dict[str, tuple[int, float]]:
+    """Rank and alpha of each layer: convolutions wider than one pixel have their own, and blocks of the UNet may."""
+    blocks = sizes(options, family)
+    found: dict[str, tuple[int, float]] = {}
+    for name, (part, _, module) in places.items():
+        wide = isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
+        if blocks and part == "unet":
+            size = blocks[block_of(family, name)]
+            found[name] = (size.conv_rank, size.conv_alpha) if wide else (size.rank, size.alpha)
+        else:
+            found[name] = (options.conv_rank or 0, options.conv_alpha) if wide else (options.rank, options.alpha)
+    return found
 
 
 def _generator(seed: int, name: str) -> Generator:

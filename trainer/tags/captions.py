@@ -14,8 +14,8 @@ from pathlib import Path
 from sys import intern
 from typing import Literal
 
-from trainer.data.encoding import decode
-from trainer.data.folders import CONTROLS, LONGEST_CAPTION, Folder, Listing, Problem, leaves, listings
+from trainer.data.encoding import CONTROLS, LONGEST_CAPTION, decode
+from trainer.data.folders import Folder, Listing, Problem, leaves, listings
 from trainer.data.pictures import plain
 from trainer.errors import InputError
 from trainer.tags import tokens

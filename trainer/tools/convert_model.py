@@ -32,7 +32,7 @@ def run(options: ConvertModel, tell: Tell = silent, should_stop: Stop = never) -
         raise InputError(f"save_to: {path} is no diffusers folder, and is not written over; choose another name")
     lines: list[str] = []
     if to_file:
-        tensors = model.originals(options.save_precision) | _marks(model)
+        tensors = model.originals(options.save_precision) | marks(model)
         metadata = {"format": "pt", **model.metadata, **model.header()}
         if model.found.layout == "diffusers":
             metadata |= facts.modelspec(model.family, model.found.prediction, path, False, time.time())
@@ -41,7 +41,7 @@ def run(options: ConvertModel, tell: Tell = silent, should_stop: Stop = never) -
     else:
         steps = Steps(len(model.parameters), tell, should_stop)
         with whole_folder(path) as folder:
-            _write_folder(folder, model, options.save_precision, steps)
+            write_folder(folder, model, options.save_precision, steps)
         count = len(model.parameters)
         if model.found.layout == "original" and (rest := sorted(set(model.stored) - set(model.keys.values()))):
             lines.append(f"{len(rest)} tensors that are no part of the model are left out: {', '.join(rest[:5])}.")
@@ -49,14 +49,14 @@ def run(options: ConvertModel, tell: Tell = silent, should_stop: Stop = never) -
     return Report(said, [str(path)], lines, {"tensors": count, "family": model.family})
 
 
-def _marks(model: Checkpoint) -> dict[str, Later]:
+def marks(model: Checkpoint) -> dict[str, Later]:
     """The empty tensors by which ComfyUI, Forge and this trainer know what a single file predicts."""
     wanted = {"v_pred": model.found.prediction == "v", "ztsnr": model.found.zero_terminal_snr}
     folder = model.found.layout == "diffusers"
     return {name: at_hand(torch.zeros(0), name) for name, there in wanted.items() if there and folder}
 
 
-def _write_folder(folder: Path, model: Checkpoint, precision: str, steps: Steps) -> None:
+def write_folder(folder: Path, model: Checkpoint, precision: str, steps: Steps) -> None:
     """model_index.json, and for each part its configuration and its tensors."""
     shipped = SHIPPED / model.family
     departs = json.loads(model.config)

@@ -91,10 +91,13 @@ class Content:
             self.prompts.append((mine, Likeness(base[mine], torch.cat([data, base[rest]]))))
 
     def of(self, parts: Tensor) -> Tensor:
-        """1: as much of it as the base's pictures of the prompt have of each other; 0: no more than others have."""
+        """1: as much of it as the base's pictures of the prompt have of each other; 0: no more than others have.
+
+        A picture may have more, which makes up for one that has less.
+        """
         shown = torch.zeros(len(parts))
         for mine, content in self.prompts:
-            shown[mine] = content.share(parts[mine]).clamp(0, 1)
+            shown[mine] = content.share(parts[mine])
         return shown
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,18 +14,24 @@ Kind = Literal["file", "average"]
 
 @dataclass(frozen=True)
 class Measure:
-    """Something that is seen in pictures. weight: its share in the total; good: whether more of it is better."""
+    """Something that is seen in pictures.
+
+    weight: its share in the total; good: whether more of it is better; most: the mean of all pictures counts up to it.
+    """
 
     title: str
     about: str
     weight: float
     good: bool = True
+    most: float = 1.0
 
 
 MEASURES: Mapping[str, Measure] = {
-    "likeness": Measure("Likeness", "0: as the base model draws; 1: as like the data set as its pictures are", 1.0),
+    "likeness": Measure(
+        "Likeness", "0: as the base model draws; 1: as like the data set as its pictures are", 1.0, most=math.inf
+    ),
     "obedience": Measure("Obeys the prompt", "1: what contradicts the data set is drawn as the base model does", 0.8),
-    "spill": Measure("Spill", "what the base model draws without the trigger, and this does not", 1.5, good=False),
+    "spill": Measure("Spill", "what the base model draws without the trigger, and this does not", 1.0, good=False),
     "copying": Measure("Copying", "1: a training picture over again", 0.0, good=False),
     "variety": Measure("Variety", "1: seeds differ as much as the base model's", 0.0),
     "burn": Measure("Burn", "strange colours, contrast, edges; 1: noise to the base model", 0.4, good=False),
@@ -60,7 +67,7 @@ class Row:
     @property
     def scores(self) -> dict[str, float | None]:
         """The mean of each measure; None where it was not measured."""
-        means = {name: float(np.mean(self.values[name])) if self.values.get(name) else None for name in MEASURES}
+        means = {name: _mean(name, self.values[name]) if self.values.get(name) else None for name in MEASURES}
         return {**means, **{name: self.losses.get(name) for name in LOSSES}}
 
     @property
@@ -84,6 +91,18 @@ def total(scores: Mapping[str, Any]) -> Any:
     (as of many resamples at once), and gives the same.
     """
     weight = sum(MEASURES[name].weight for name in scores)
-    goods = {name: np.maximum(score if MEASURES[name].good else 1 - score, LEAST) for name, score in scores.items()}
+    goods = {name: _good(name, score) for name, score in scores.items()}
     logs = sum(MEASURES[name].weight * np.log(good) for name, good in goods.items())
     return np.exp(logs / weight) if weight else 0.0
+
+
+def _good(name: str, score: Any) -> Any:
+    """A measure turned so that 1 is good."""
+    measure = MEASURES[name]
+    return np.clip(score if measure.good else 1 - score, LEAST, measure.most)
+
+
+def _mean(name: str, values: Sequence[float]) -> float:
+    """What is shown of a measure: a spill below 0, or an obedience above 1, is chance."""
+    measure, mean = MEASURES[name], float(np.mean(values))
+    return min(mean, measure.most) if measure.good else max(mean, 1 - measure.most)

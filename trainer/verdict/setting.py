@@ -89,9 +89,10 @@ def _files(folder: Path, run: RunFolder | None) -> list[Saved]:
 def _pictures(images: str | None, config: Config | None, captions: Captions) -> list[Picture]:
     """Those that were trained on: given, or as the run knows them; regularisation pictures are none."""
     trained = config.data if config else Data()
-    data = trained.model_copy(update={"images": images or trained.images, "reg": None})
+    update = {"images": images, "subsets": (), "metadata": None} if images else {}
+    data = trained.model_copy(update={**update, "reg": None, "masks": None})
     try:
-        return collect(data, captions, field="data").pictures
+        return [picture for picture in collect(data, captions, field="data").pictures if not picture.folder.reg]
     except FolderError as error:
         if images:
             raise
@@ -141,7 +142,8 @@ def facts_of(config: Config | None, topic: Topic, pictures: int, alive: bool) ->
         return Facts(trigger=topic.trigger, pictures=pictures)
     rate = config.rates.unet if isinstance(config.rates.unet, float) else getattr(config.optimizer, "lr", None)
     return Facts(
-        trigger=topic.trigger, learning_rate=rate, rank=config.network.rank, alpha=config.network.alpha,
+        trigger=topic.trigger, learning_rate=rate, rank=getattr(config.network, "rank", None),
+        alpha=getattr(config.network, "alpha", None),
         epochs=config.train.epochs, steps=config.train.steps, pictures=pictures, batch=config.train.batch,
-        regularised=config.data.reg is not None, during=alive,
+        regularised=config.data.reg is not None or any(one.reg for one in config.data.subsets), during=alive,
     )  # fmt: skip

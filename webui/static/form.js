@@ -38,7 +38,7 @@ function name(box) {
 
 function mark() {
   const { mistakes = {}, changed = [] } = state()
-  document.querySelectorAll('#tabs .block').forEach(name)
+  document.querySelectorAll('#tabs .block, #trainer .block').forEach(name)
   const moved = new Set(changed)
   for (const box of document.querySelectorAll('.field')) {
     const name = box.id.slice('field-'.length)
@@ -109,9 +109,28 @@ addEventListener('input', ({ target }) => {
   else target.dispatchEvent(new KeyboardEvent('keypress', { bubbles: true }))
 })
 
+// The tabs that train share one form: which of them it is for is told by Python, and asked for when another is opened.
+let tabs = {} // what each is called in state
+let settling = 0
+const opened = () => [...document.querySelectorAll('#tabs button[role="tab"][aria-selected="true"]')]
+  .find(node => node.closest('.tabs').id === 'tabs')?.textContent.trim()
+
+function settle(turn) {
+  const to = tabs[opened()], now = state().tab
+  if (!now || to === now) return
+  if (turn) tab(Object.keys(tabs).find(words => tabs[words] === now))
+  else if (to) {
+    ask({ do: 'turn', to })
+    clearTimeout(settling)
+    settling = setTimeout(settle, 500, false) // Gradio drops what is asked while it waits for an answer
+  }
+}
+addEventListener('click', ({ target }) => target.closest?.('#tabs button[role="tab"]') && setTimeout(settle, 0, false))
+
 let again = 0
 addEventListener('likeness-state', () => {
   refresh()
+  settle(state().turn)
   clearTimeout(again)
   const { again: later, dialog, start } = state()
   if (later) again = setTimeout(() => ask({ do: 'look' }), later)
@@ -169,12 +188,12 @@ const until = async (found, tries = 40) => {
 
 let index = []
 
-const heads = words => [...document.querySelectorAll('#tabs button.label-wrap')].find(node => node.textContent.trim().startsWith(words))
+const heads = words => [...document.querySelectorAll('#trainer button.label-wrap')].find(node => node.textContent.trim().startsWith(words))
 
 // Opens all that a field is in, and puts the cursor there.
 export async function go(name) {
   const entry = index.find(one => one.name === name)
-  tab('LoRA')
+  tab(Object.keys(tabs).find(words => tabs[words] === state().tab))
   for (const step of entry?.way || []) {
     tab(step, '#parameters')
     const isTab = [...document.querySelectorAll('#parameters button[role="tab"]')].some(node => node.textContent.trim() === step)
@@ -195,6 +214,8 @@ class Search extends HTMLElement {
   connectedCallback() {
     if (this.input) return
     index = JSON.parse(this.dataset.index)
+    tabs = JSON.parse(this.dataset.tabs)
+    settle(false)
     for (const entry of index) {
       entry.first = plain([entry.label, entry.key, entry.name, entry.today].join(' | '))
       entry.all = plain(`${entry.first} | ${entry.help} | ${entry.way.join(' ')}`)

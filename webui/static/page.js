@@ -12,7 +12,7 @@ import './ways.js'
 const LATER = {
   'likeness-tags': './tags/editor.js', 'likeness-doctor': './doctor.js', 'likeness-folders': './folders.js',
   'likeness-verdict': './verdict.js', 'likeness-generate': './generate.js', 'likeness-grid': './grid.js',
-  'likeness-crop': './crop.js', 'likeness-mask': './mask.js', 'likeness-models': './models.js',
+  'likeness-crop': './crop.js', 'likeness-sweeps': './sweeps.js', 'likeness-mask': './mask.js', 'likeness-models': './models.js',
 }
 
 function fetchThose() {

@@ -1,4 +1,4 @@
-"""The LoRA tab, in the order and the words of the Kohya GUI."""
+"""The form of a training, of the LoRA tab and the others that train, in the order and words of the Kohya GUI."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from trainer.config import Config
 from webui.boxes import Boxes
@@ -17,7 +18,9 @@ from webui.desk import DEFAULTS, Desk, Sheet
 from webui.fields import FIELDS
 from webui.jobs import Jobs
 from webui.layout import ADVANCED, BASIC, CONFIGURATION, FOLDERS, METADATA, MODEL, PICKS, PLACES, SAMPLES
+from webui.methods import LORA, METHODS
 from webui.settings import Settings
+from webui.tabs.sweep import SweepPart
 
 Data = dict[Any, Any]
 """What Gradio hands over, or is to show, by component."""
@@ -36,7 +39,7 @@ tell()
 
 
 class LoraTab:
-    """The tab's components. The boxes exist before the tab is drawn, so that other tabs can fill them."""
+    """The form's components. The boxes exist before they are drawn, so that other tabs can fill them."""
 
     def __init__(self, settings: Settings, jobs: Jobs) -> None:
         self.settings = settings
@@ -48,17 +51,25 @@ class LoraTab:
         self.said = gr.HTML(elem_id="said", render=False)
         self.panel = gr.HTML("<likeness-job></likeness-job>", elem_id="job", render=False, apply_default_css=False)
         self.run = gr.State(None, render=False)
+        self.sweep = SweepPart()
+        self.kept = gr.State({}, render=False)
         self.shown = (self.wire, self.plan, self.family, self.said)
 
     def draw(self) -> None:
-        """Puts everything in its place, inside the tab, and ties what happens to what is done."""
+        """Puts everything in its place, and ties what happens to what is done."""
         self.wire.render()
         self.run.render()
-        gr.HTML(f'<likeness-search data-index="{escape(json.dumps(list(_index())))}"></likeness-search>')
+        self.kept.render()
+        tabs = escape(json.dumps({method.tab: name for name, method in METHODS.items()}))
+        gr.HTML(
+            f'<likeness-search data-index="{escape(json.dumps(list(_index())))}" data-tabs="{tabs}"></likeness-search>'
+        )
         self._draw_configuration()
         self._draw_model()
         self._draw_folders()
         self._draw_parameters()
+        self.sweep.draw()
+        self.wish |= self.sweep.wish
         with gr.Column(elem_id="bar"):
             self.plan.render()
             self.said.render()
@@ -110,7 +121,7 @@ class LoraTab:
             with gr.Accordion("Prepare folders", open=False):
                 gr.Markdown("Copies pictures into `img/<repeats>_<trigger> <class>` and makes `log` and `model`.")
                 with gr.Row(elem_classes="grid"):
-                    self.wish = {
+                    self.wish: dict[str, Component] = {
                         "trigger": gr.Textbox(label="Instance prompt", info="The trigger word.", max_lines=1),
                         "class": gr.Textbox(label="Class prompt", info="What it is: woman, dog.", max_lines=1),
                         "repeats": gr.Textbox("10", label="Repeats in img", info="Of each picture.", max_lines=1),
@@ -137,8 +148,9 @@ class LoraTab:
 
     def _tie(self) -> None:
         desk, boxes = self.desk, self.boxes
-        everything = boxes.all() | {self.wire, self.path, self.style, self.run, *self.wish.values()}
-        outputs = [*boxes.by_name.values(), *self.shown, self.path, self.style, self.run, self.panel]
+        everything = boxes.all() | {self.wire, self.path, self.style, self.run, self.kept}
+        everything |= set(self.wish.values())
+        outputs = [*boxes.by_name.values(), *self.shown, self.path, self.style, self.run, self.kept, self.panel]
 
         # What fills the form is done one after the other, so that the last press is what stands in it.
         def tie(event: Any, work: Work, trigger_mode: str = "once") -> None:
@@ -176,6 +188,8 @@ class LoraTab:
         tie(self.save.click, desk.save)
         tie(self.prepare.click, desk.prepare)
         tie(self.start.click, desk.start)
+        tie(self.sweep.count.click, desk.sweep)
+        tie(self.sweep.start.click, partial(desk.sweep, start=True))
         tie(self.stop.click, desk.stop)
         tie(self.print.click, desk.print_command)
         self.wire.submit(asked, everything, outputs, show_progress="hidden", concurrency_id="fill")
@@ -191,22 +205,26 @@ class LoraTab:
 
     def answer(self, data: Mapping[Any, Any], work: Work) -> Data:
         """Lets the desk do something with what stands on the page, and gives what is to change there."""
-        values = self.boxes.values(data)
+        values, wire = self.boxes.values(data), json.loads(data.get(self.wire) or "{}")
         sheet = self.desk.sheet(
             values,
-            wire=json.loads(data.get(self.wire) or "{}"),
+            wire=wire,
+            tab=wire.get("tab", LORA),
+            kept=data.get(self.kept) or {},
             path=data.get(self.path) or "",
             style=data.get(self.style) or LIKENESS,
             run=data.get(self.run),
             wish={name: data.get(box) for name, box in getattr(self, "wish", {}).items()},
         )
         work(sheet)
-        told = self.boxes.updates(sheet.values, None if sheet.whole else values)
+        told = self.boxes.updates(sheet.values, sheet.tab, None if sheet.whole else values)
         told |= dict(zip(self.shown, sheet.shown(), strict=True))
         if sheet.path != (data.get(self.path) or ""):
             told[self.path] = sheet.path
         if sheet.style != (data.get(self.style) or LIKENESS):
             told[self.style] = sheet.style
+        if sheet.kept != (data.get(self.kept) or {}):
+            told[self.kept] = sheet.kept
         if sheet.run != data.get(self.run):
             told |= {self.run: sheet.run, self.panel: panel_of(sheet.run)}
         return told

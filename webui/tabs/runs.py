@@ -10,4 +10,4 @@ from webui.settings import Settings
 
 def build(settings: Settings, jobs: Jobs) -> None:
     """Puts the tab's one element here."""
-    gr.HTML("<likeness-runs></likeness-runs>", apply_default_css=False)
+    gr.HTML("<likeness-runs></likeness-runs><likeness-sweeps></likeness-sweeps>", apply_default_css=False)

@@ -21,6 +21,10 @@ IMAGES = {
     "Background": ("images.background", "Takes the background away, or puts another behind; masks are kept."),
     "Group images": ("folders.group", "Copies in groups of one shape, so that a batch wastes no pixels."),
 }
+CLASS = (
+    "Regularisation pictures by the base model, so that training does not change what it knows of the class. What is"
+    " there is not drawn again; then name the folder as Regularisation folder."
+)
 MODELS = "What the tools above work better with. Nothing is fetched until you press, and every checksum is compared."
 LORA = {
     "Extract LoRA": ("lora.extract", "What a finetuned model has learned beyond its base, as a LoRA."),
@@ -51,6 +55,8 @@ def build() -> None:
         for word, (job, lead) in IMAGES.items():
             with gr.Tab(word):
                 _tool(job, lead)
+        with gr.Tab("Class pictures"):
+            _tool("reg.make", CLASS)
         with gr.Tab("LoRA tools"), gr.Tabs(elem_id="lora-tools"):
             for word, (job, lead) in LORA.items():
                 with gr.Tab(word):

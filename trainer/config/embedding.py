@@ -1,0 +1,76 @@
+"""New words for a model, learned by themselves (textual inversion) or together with a LoRA."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from trainer.config.parts import IsPath, Kohya, Line, Part, Text
+
+FORBIDDEN = set(".:;\"'/\\|?*()[]{}")
+"""What has a meaning of its own in prompts, in the names of files, or in those of a file's tensors."""
+
+
+class NewWord(NamedTuple):
+    """One new word: how it is written, the known words that it starts from, and how many vectors it stands for."""
+
+    token: str
+    init: str
+    vectors: int
+
+
+def _tokens(text: str) -> str:
+    names = split(text)
+    for name in names:
+        if name.split() != [name] or FORBIDDEN & set(name):
+            raise ValueError(f"{name[:40]!r} is no new word: write it without spaces, dots, brackets or quotes, as zk9")
+    if twice := [name for name in names if [other.lower() for other in names].count(name.lower()) > 1]:
+        raise ValueError(f"{twice[0]!r} is there twice: give each word once")
+    return ", ".join(names)
+
+
+def split(text: str) -> list[str]:
+    """The parts of a text with commas between."""
+    return [part.strip() for part in text.split(",")]
+
+
+class NewWords(Part):
+    """What is learned of the text encoders: vectors for words that they do not know yet."""
+
+    token: Annotated[str, AfterValidator(_tokens), Kohya("token_string", "Token string")] = "zk9"
+    """The new word, written so in captions and prompts; several with commas between."""
+    init_word: Annotated[Line, Kohya("init_word", "Init word")] = "*"
+    """Known words that it starts from, such as woman; for several new words one each, with commas between."""
+    vectors: Annotated[int, Field(ge=1, le=75), Kohya("num_vectors_per_token", "Vectors")] = 1
+    """How many tokens of a prompt the word takes; more can hold more, and leave less room for others."""
+
+    @model_validator(mode="after")
+    def _each_starts_from_something(self) -> Self:
+        tokens, inits = split(self.token), split(self.init_word)
+        if len(tokens) > 1 and len(inits) not in (1, len(tokens)):
+            raise ValueError(f"init_word has {len(inits)} for the {len(tokens)} words of token: give one, or one each")
+        return self
+
+    def words(self) -> tuple[NewWord, ...]:
+        """The new words one by one."""
+        tokens = split(self.token)
+        inits = split(self.init_word) if len(tokens) > 1 else [self.init_word.strip()]
+        return tuple(NewWord(token, inits[i % len(inits)], self.vectors) for i, token in enumerate(tokens))
+
+
+class Embedding(NewWords):
+    """Textual inversion: nothing but the vectors of new words (Gal et al. 2022, arXiv 2208.01618)."""
+
+    type: Annotated[Literal["embedding"], Field(title="LoRA type")] = "embedding"
+    start_from: Annotated[Text, Kohya("weights", "Resume TI training"), IsPath()] = None
+    """Go on from this embedding."""
+    template: Annotated[Literal["caption", "object", "style"], Kohya("template", "Template")] = "caption"
+    """`caption` trains with captions, which must hold the word; the others say `a photo of a zk9` and such of a thing,
+    `a painting in the style of zk9` and such of a style, and no caption is read."""
+
+    @model_validator(mode="after")
+    def _a_file_holds_one_word(self) -> Self:
+        if self.start_from and len(self.words()) > 1:
+            raise ValueError("start_from is the file of one word, and token has several: give one, or leave it empty")
+        return self
