@@ -172,6 +172,7 @@ def test_the_demo_works(base: Painted, taught: Painted) -> None:
     assert works(base, taught)
 
 
+@pytest.mark.slow
 def test_shuffled_captions_do_not(base: Painted, taught: Painted, demo: Config, tmp_path: Path) -> None:
     """The same pictures and the same captions, only not those that belong together."""
     shuffled = tmp_path / "shuffled"

@@ -216,8 +216,8 @@ def test_pictures_are_counted_before_the_start(client: TestClient, jobs: Jobs, t
         return answer.json()
 
     found = count(strengths="1, 0.8", questions="2", seeds="2", finalists="2")
-    assert found == {"files": 6, "pictures": (1 + 6 + 2 + 2) * 10, "seconds": None, "trigger": "zk9"}
-    assert count(strengths="1", questions="2", seeds="1", average=False)["pictures"] == 7 * 5
+    assert found == {"files": 6, "pictures": (1 + 6 + 2 + 2) * 12, "seconds": None, "trigger": "zk9"}
+    assert count(strengths="1", questions="2", seeds="1", average=False)["pictures"] == 7 * 6
     assert count(strengths="1", questions="2", seeds="1", average=False, plain="a\nb\nc")["pictures"] == 7 * 7
     job, rows = begin(jobs, trained), candidates(trained)
     story = [event for event in job.events() if event["kind"] != "reference"]
@@ -361,7 +361,7 @@ def test_rows_come_in_the_verdict_is_shown_and_put_to_use(
     jobs: Jobs, show: Show, trained: RunFolder, tmp_path: Path
 ) -> None:
     view = show()
-    view.get_by_text("6 files: 320 pictures of “zk9” on pocket; how long it takes is known after").wait_for()
+    view.get_by_text("6 files: 384 pictures of “zk9” on pocket; how long it takes is known after").wait_for()
     job, rows = begin(jobs, trained), candidates(trained)
     for number, each in enumerate(rows):
         job.event("score", row=shown(trained, each, number))

@@ -19,9 +19,6 @@ CONSENT = """<footer class="consent">Train on people who agreed to it, and on ar
 EMPTY = """<p class="lk-empty">No curves yet. From the first steps of a training on, its loss and learning rates are
 drawn here, over those of the runs before.
 <button class="lk-link" onclick="likeness.tab('Start')">The demo has some in a minute</button></p>"""
-SHOW = "() => ({ __type__: 'update', visible: true })"
-HIDE = "() => ({ __type__: 'update', visible: 'hidden' })"
-"""The tabs that train share one form, below all tabs; static/form.js asks for what stands in it when one is opened."""
 BOARD = """<iframe class="board" src="tensorboard/" title="TensorBoard"></iframe>"""
 
 
@@ -31,25 +28,23 @@ def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
         gr.HTML(TITLE)
         lora = LoraTab(settings, jobs)
         with gr.Tabs(selected="start", elem_id="tabs"):
-            with gr.Tab("Start", id="start") as first:
+            with gr.Tab("Start", id="start"):
                 start.build(settings, jobs, lora)
-            trainers = [gr.Tab(method.tab, id=name, elem_classes="trainer") for name, method in METHODS.items()]
-            with gr.Tab("Dataset", id="dataset") as data:
+            for name, method in METHODS.items():
+                gr.Tab(method.tab, id=name, elem_id=f"trains-{name}")
+            with gr.Tab("Dataset", id="dataset"):
                 dataset.build()
-            with gr.Tab("Compare", id="compare") as comparing:
+            with gr.Tab("Compare", id="compare"):
                 compare.build()
-            with gr.Tab("Utilities", id="utilities") as tools:
+            with gr.Tab("Utilities", id="utilities"):
                 utilities.build()
-            with gr.Tab("Runs", id="runs") as past:
+            with gr.Tab("Runs", id="runs"):
                 runs.build(settings, jobs)
             with gr.Tab("TensorBoard", id="tensorboard") as board:
                 frame = gr.HTML(EMPTY, elem_id="board")
-        with gr.Column(visible=False, elem_id="trainer") as shared:
+        # The tabs that train share one form: page.css shows it below them, and form.js asks for what stands in it.
+        with gr.Column(elem_id="trainer"):
             lora.draw()
-        for tab in trainers:
-            tab.select(fn=None, js=SHOW, outputs=shared)
-        for tab in (first, data, comparing, tools, past, board):
-            tab.select(fn=None, js=HIDE, outputs=shared)
         gr.HTML(CONSENT)
         board.select(lambda: BOARD if _curves(settings) else EMPTY, outputs=frame, show_progress="hidden")
         lora.first(page)
