@@ -12,16 +12,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trainer.blocks import sizes, weights
-from trainer.config import Blocks, Config, Embedding, Full, Lycoris, Objective, Optimizer, Prediction, Train
+from trainer.config import Blocks, Config, Embedding, Full, Lycoris, NewWords, Objective, Optimizer, Prediction, Train
 from trainer.config.embedding import split
-from trainer.config.network import Plus
+from trainer.config.network import Boft, Plus
 from trainer.data.folders import SHIPPED
+from trainer.durable import read_text
 from trainer.errors import InputError
 from trainer.families import FAMILIES
 from trainer.families.detect import Detected
-from trainer.families.header import kind_of, read_header
+from trainer.families.header import bundled_words, kind_of, read_header
 from trainer.filters import filter_of
 from trainer.optimizer_kinds import KINDS
+from trainer.shapes import butterfly, trained_layers
 
 Rates = Mapping[str, float | None]
 """The rate of each group of parameters, by the group's name; None where the optimizer finds its own."""
@@ -41,7 +43,7 @@ def check_early(config: Config, found: Detected) -> list[str]:
     check_goal(config)
     check_packages(config)
     check_prediction(config.objective, found.prediction)
-    return [*check_paging(config), *check_rates(config, found)]
+    return [*check_bundle(config), *check_paging(config), *check_rates(config, found)]
 
 
 # Files
@@ -58,6 +60,8 @@ def check_files(config: Config) -> None:
         check_new_words(config.network)
     elif isinstance(config.network, Lycoris):
         filter_of(config.network)
+    if config.pivotal:
+        check_new_words(config.pivotal, "pivotal")
     if not isinstance(config.network, Embedding) and (start := config.network.start_from):
         check_lora(Path(start))
     if prompts := config.sample.file:
@@ -67,14 +71,35 @@ def check_files(config: Config) -> None:
         raise InputError(f"validation.folder: {folder} is no folder: choose one with pictures, or leave it empty")
 
 
-def check_new_words(network: Embedding) -> None:
-    """Whether new words are new to the vocabulary, and the file to go on from holds one."""
-    start, tokens = network.start_from, split(network.token)
+def check_new_words(words: NewWords, part: str = "network") -> None:
+    """Whether new words are new to the vocabulary, and the file to go on from holds one; `part` has the options."""
+    start, tokens = getattr(words, "start_from", None), split(words.token)
     if start and not Path(start).is_file():
         raise InputError(f"network.start_from: {start} is no file: choose an embedding, or leave it empty")
-    names = [name for word in tokens for name in (word, *(f"{word}_{i}" for i in range(1, network.vectors)))]
+    names = [name for word in tokens for name in (word, *(f"{word}_{i}" for i in range(1, words.vectors)))]
     if known := [name for name in names if {name, name.lower()} & vocabulary() or names.count(name) > 1]:
-        raise InputError(f"network.token: {known[0]!r} is a word of its own already: choose one that is none, as zk9")
+        raise InputError(f"{part}.token: {known[0]!r} is a word of its own already: choose one that is none, as zk9")
+
+
+def check_bundle(config: Config) -> list[str]:
+    """Whether new words fit those that the LoRA to go on from brings along; says where only one of the two has them."""
+    network, pivotal = config.network, config.pivotal
+    if isinstance(network, Embedding) or not network.start_from:
+        return []
+    said: list[str] = []
+    held = bundled_words(read_header(Path(network.start_from)))
+    wanted = {word.token: word.vectors for word in pivotal.words()} if pivotal else {}
+    for word, vectors in wanted.items():
+        if held.get(word, vectors) != vectors:
+            raise InputError(
+                f"pivotal.vectors: {network.start_from} has {held[word]} vectors for {word}, and {vectors} are asked"
+                f" for: set it to {held[word]}"
+            )
+        if word not in held:
+            said.append(f"{network.start_from} brings no vectors for {word}, which starts from its init word")
+    others = ", ".join(word for word in held if word not in wanted)
+    unread = f"{network.start_from} brings vectors for {others}, which are not gone on with: name them in pivotal.token"
+    return [*said, unread] if others else said
 
 
 @cache
@@ -98,12 +123,7 @@ def check_lora(path: Path) -> None:
 def check_text(path: Path) -> None:
     """Whether a file of prompts is text; its prompts are read by what makes the samples."""
     remedy = "give a text file in UTF-8 with one prompt a line"
-    try:
-        if path.stat().st_size > LONGEST_PROMPTS:
-            raise InputError(f"sample.file: {path} has {path.stat().st_size:,} bytes, no list of prompts: {remedy}")
-        path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"sample.file: {path} cannot be read ({error}): {remedy}") from error
+    read_text(f"sample.file: {path}", path, LONGEST_PROMPTS, remedy)
 
 
 def check_writable(field: str, folder: Path) -> None:
@@ -201,6 +221,7 @@ def check_rates(config: Config, found: Detected) -> list[str]:
         check_blocks(config.network, found)
     if isinstance(config.network, Blocks):
         sizes(config.network, found.family)  # refuses lists that are not as long as the model has blocks
+    check_boft(config, found)
     if isinstance(config.network, Embedding):
         trained = [part for part in trained if part != "unet"]
         if not trained:
@@ -210,7 +231,11 @@ def check_rates(config: Config, found: Detected) -> list[str]:
     texts = [f"rates.{part}" for part in trained if part != "unet"]
     if config.data.cache_text and texts:
         raise InputError(f"data.cache_text needs text encoders that are not trained: set {' and '.join(texts)} to null")
-    check_optimizer(config.optimizer, rates_of(config, trained, found.family))
+    rates = rates_of(config, trained, found.family)
+    if pivotal := config.pivotal:
+        own = config.optimizer.lr if pivotal.rate == "same" else pivotal.rate
+        rates |= {f"{part} words": own for part in parts[1:]}
+    check_optimizer(config.optimizer, rates)
     rate = config.optimizer.lr
     if config.schedule.type == "polynomial" and rate is not None and rate <= POLYNOMIAL_END:
         raise InputError(
@@ -219,6 +244,21 @@ def check_rates(config: Config, found: Detected) -> list[str]:
         )
     unused = [(part, rate) for part, rate in config.rates if part not in parts and isinstance(rate, float)]
     return [f"rates.{part}: {rate:g} is not used: {family.title} has no such part" for part, rate in unused]
+
+
+def check_boft(config: Config, found: Detected) -> None:
+    """Whether BOFT's rank fits every layer; with a filter, or a model of its own size, that is seen at the layers."""
+    network, pocket = config.network, config.model.base == "pocket"
+    if not isinstance(network, Boft) or network.filter or (found.config and not pocket):
+        return
+    layers = trained_layers(network, "pocket" if pocket else found.family, found.family)
+    rows = {row.shape[0]: rank for row, rank in layers if len(row.shape) > 1 and getattr(config.rates, row.part)}
+    if wrong := [count for count, rank in rows.items() if butterfly(count, rank)[0] > rank]:
+        least = max(butterfly(count, network.rank)[0] for count in wrong)
+        raise InputError(
+            f"network.rank: {network.rank} cuts {wrong[0]} rows into no blocks that BOFT can turn, whose number must be"
+            f" a power of two and whose size even: set it to {least} or more"
+        )
 
 
 def check_blocks(network: Full, found: Detected) -> None:

@@ -111,6 +111,14 @@ def metadata(config: Config, facts: Facts, step: int, epoch: int, now: float) ->
     return texts | _modelspec(config, facts, now) | {"likeness_config": public_config(config)}
 
 
+def of_word(pairs: Mapping[str, str]) -> dict[str, str]:
+    """The same of a new word's own file beside a LoRA: it is an embedding, and tells nothing of the LoRA's size."""
+    told = {key: text for key, text in pairs.items() if not key.startswith("ss_network_")}
+    if family := told.get("modelspec.architecture", "").partition("/")[0]:
+        told["modelspec.architecture"] = family + KINDS["embedding"]
+    return told
+
+
 def public_config(config: Config) -> str:
     """The config as JSON for other eyes: of a local path the last name alone, no access tokens."""
     tree = config.model_dump(mode="json")
@@ -288,7 +296,7 @@ def _modelspec(config: Config, facts: Facts, now: float) -> dict[str, str]:
         "prediction_type": facts.prediction,
         "timestep_range": "{},{}".format(*bounds) if bounds != (0, 1000) else "",
         "encoder_layer": str(config.model.clip_skip or ""),
-        "trigger_phrase": config.network.token if isinstance(config.network, Embedding) else "",
+        "trigger_phrase": getattr(config.pivotal or config.network, "token", ""),
     }
     return {f"modelspec.{key}": value for key, value in pairs.items() if value}
 

@@ -74,6 +74,18 @@ Weights are lists of 12, 1 and 12 numbers (SDXL: 9, 3 and 9), or a curve: `sine`
 `zeros`, with such as `+0.25` behind to lift it. A block of weight 0 or rank 0 is left out. A list of another length is
 refused, where sd-scripts cuts it or fills it with 1.
 
+## Pivotal tuning
+
+`pivotal` trains new words together with a LoRA of any type: `--set pivotal.token=zk9 --set pivotal.init_word=woman`, or
+LoRA > Parameters > Advanced > Pivotal tuning. Captions and prompts hold the words as they are written. `pivotal.rate`
+is their own learning rate, and from `pivotal.stop` on, such as `50%`, they stay as they are while the LoRA goes on.
+
+`pivotal.files` says where the vectors are kept. In the LoRA's file they are `bundle_emb.<word>.string_to_param.*`, for
+SDXL `bundle_emb.<word>.clip_l` and `.clip_g`: A1111's form, which OneTrainer writes too. A1111 knows the words as soon
+as the LoRA is worn, and so do Generate, grids and comparisons here. ComfyUI passes over them, and takes the file that
+lies beside the LoRA as an embedding. diffusers refuses a LoRA that holds anything else: choose `apart` for it, and
+`load_lora_weights` reads the one file, `load_textual_inversion` the other.
+
 ## Filter files
 
 `network.filter` is a TOML file in LyCORIS's form and outranks the preset: `enable_conv`, `unet_target_module`,

@@ -17,7 +17,7 @@ from trainer import sample as sampling
 from trainer.datasets import datasets_of, folders_of
 from trainer.durable import TEMPORARY, DiskError, make_folder
 from trainer.errors import InputError
-from trainer.metadata import Facts, count_tags, metadata
+from trainer.metadata import Facts, count_tags, metadata, of_word
 from trainer.networks.base import Exact
 from trainer.networks.embedding_file import files_of
 from trainer.networks.full import FullNetwork
@@ -92,7 +92,7 @@ def try_out(work: Work) -> None:
             export.try_out(work.config, folder, work.family.parts)
         return
     for folder in folders(work):
-        files = files_of(f"{TEMPORARY}{work.folder.path.name}.safetensors", work.network.tensors())
+        files = files_for(work, f"{TEMPORARY}{work.folder.path.name}.safetensors")
         make_folder(folder)
         try:
             put(work, folder, files, {})
@@ -113,17 +113,25 @@ def write(work: Work, step: int, name: str) -> list[Path]:
             same = export.again(made[0], folder / name) if made else None
             made.append(same or export.save_model(folder / name, work.config, work.family, work.network, words))
         return made
-    files = files_of(name, work.network.tensors())
+    files = files_for(work, name)
     for folder in folders(work):
         make_folder(folder)
         put(work, folder, files, words)
     return [folder / file for folder in folders(work) for file in files]
 
 
+def files_for(work: Work, name: str) -> dict[str, dict[str, torch.Tensor]]:
+    """The files that the network is saved as under a name."""
+    pivotal = work.config.pivotal
+    return files_of(name, work.network.tensors(), pivotal.files if pivotal else "both")
+
+
 def put(work: Work, folder: Path, files: Mapping[str, Mapping[str, torch.Tensor]], words: Mapping[str, str]) -> None:
-    """Writes files into a folder, each with these words for metadata."""
+    """Writes files into a folder, each with these words for metadata, as far as they are true of it."""
+    precision, first = work.config.save.precision, next(iter(files))
     for file, tensors in files.items():
-        checkpoint.save_network(folder / file, tensors, words, work.config.save.precision, work.network.places)
+        told = words if file == first else of_word(words)
+        checkpoint.save_network(folder / file, tensors, told, precision, work.network.places)
 
 
 def folders(work: Work) -> list[Path]:

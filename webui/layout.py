@@ -60,6 +60,10 @@ ADVANCED: dict[str, tuple[str, ...]] = {
         ),
         *("network.loraplus", "network.loraplus_unet", "network.loraplus_text"),
     ),
+    "Pivotal tuning": (
+        *("pivotal", "pivotal.token", "pivotal.init_word", "pivotal.vectors", "pivotal.rate", "pivotal.stop"),
+        *("pivotal.files",),
+    ),
     "Blocks": (
         *("network.down_weights", "network.mid_weights", "network.up_weights", "network.zero_threshold"),
         *("network.block_ranks", "network.block_alphas", "network.conv_block_ranks", "network.conv_block_alphas"),
@@ -110,7 +114,7 @@ FOLDER_FIELDS = ("data.images", "data.reg", "data.masks", "output.folder", "outp
 ENDINGS = {
     "model.base": (".safetensors", ".ckpt"),
     "model.vae": (".safetensors", ".ckpt", ".pt"),
-    "network.start_from": (".safetensors",),
+    "network.start_from": (".safetensors", ".pt", ".bin"),  # the last two are embeddings, read without a pickle's code
     "network.filter": (".toml",),
     "sample.file": (".txt",),
     "data.metadata": (".json",),
@@ -127,6 +131,7 @@ WORDS: dict[str, dict[str, str]] = {
         **{"native": "LyCORIS/Native Fine-Tuning", "embedding": "Textual inversion", "full_model": "The model itself"},
     },
     "network.preset": {"kohya": "kohya (the layers of a LoRA)"},
+    "pivotal.files": {"both": "In the LoRA and beside it", "bundled": "In the LoRA", "apart": "Beside the LoRA"},
     "optimizer.type": {word: kind.name.rpartition(".")[2] for word, kind in KINDS.items()},
     "schedule.type": {"rex": "REX"},
     "memory.base_weights": {"same": "As mixed precision", "nf4": "nf4 (4 bits)"},

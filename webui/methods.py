@@ -12,8 +12,9 @@ LORA = "lora"
 OWN_WEIGHTS = {"optimizer.lr": 1e-5}
 """A model's own weights move as far at a tenth of a LoRA's rate; it is what the Kohya GUI begins with."""
 
-NOT_OF_MODELS = ("memory.base_weights", "memory.swap", "compare.afterwards")
-"""Options for weights that stay as they are, and for files of LoRAs."""
+BESIDE_A_LORA = tuple(name for name in FIELDS if name.partition(".")[0] == "pivotal")
+NOT_OF_MODELS = ("memory.base_weights", "memory.swap", *BESIDE_A_LORA)
+"""Options for weights that stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ METHODS = {
         "Textual Inversion",
         ("embedding",),
         {"optimizer.lr": 1e-3},
-        ("rates.unet", "data.cache_text", "compare.afterwards"),
+        ("rates.unet", "data.cache_text", *BESIDE_A_LORA),
     ),
     "finetune": Method("Finetuning", ("full_model",), OWN_WEIGHTS, NOT_OF_MODELS),
 }

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainer.config.data import Buckets, Captions, Data
-from trainer.config.embedding import Embedding, NewWords
+from trainer.config.embedding import Embedding, NewWords, Pivotal, check_pivotal
 from trainer.config.full import Full, check_full
 from trainer.config.memory import Memory
 from trainer.config.model import FamilyName, Model, Prediction
@@ -66,6 +66,8 @@ class Config(Part):
     network: Annotated[Network, Kohya("LoRA_type", "LoRA type")] = Lora()
     """What is trained beside the base model: Standard is the LoRA that every program reads."""
     rates: Rates = Rates()
+    pivotal: Annotated[Pivotal | None, Field(title="Pivotal tuning")] = None
+    """Learn new words together with the LoRA: the words hold what words can say, and the LoRA what they cannot."""
     optimizer: Annotated[Optimizer, Kohya("optimizer", "Optimizer")] = AdamW()
     """How the weights follow the errors: AdamW is the sound choice, Prodigy finds its own learning rate."""
     schedule: Annotated[Schedule, Kohya("lr_scheduler", "LR Scheduler")] = Cosine()
@@ -124,8 +126,18 @@ class Config(Part):
         return self
 
     @model_validator(mode="after")
+    def _fit_measures_one_gpu(self) -> Self:
+        if self.memory.fit and self.train.processes > 1:
+            raise ValueError(
+                f"memory.fit measures one GPU, and train.processes is {self.train.processes}: set it to false, or"
+                " train.processes to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _own_weights_agree(self) -> Self:
         check_full(self)
+        check_pivotal(self)
         return self
 
     @model_validator(mode="after")
@@ -137,8 +149,10 @@ class Config(Part):
                 "compare.by held_out needs pictures that are held out and measured: set validation.share or"
                 " validation.folder, and validation.every_epochs, or set compare.by to score"
             )
-        if watch.afterwards and self.network.type == "embedding":
-            raise ValueError("compare.afterwards compares the files of LoRAs, and new words are none: set it to false")
+        if watch.afterwards and isinstance(self.network, Embedding) and len(self.network.words()) > 1:
+            raise ValueError(
+                "compare.afterwards asks with and without one word, and network.token has several: set it to false"
+            )
         if watch.patience and watch.by == "score" and not watch.every_epochs:
             raise ValueError("compare.patience counts comparisons, and there are none: set compare.every_epochs too")
         if watch.every_epochs and (not save.every_epochs or watch.every_epochs % save.every_epochs):
@@ -202,6 +216,7 @@ __all__ = [
     "Output",
     "Part",
     "PiecewiseConstant",
+    "Pivotal",
     "PlainNoise",
     "Polynomial",
     "Prediction",

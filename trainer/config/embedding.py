@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trainer.config.parts import IsPath, Kohya, Line, Part, Text
+from trainer.config.parts import IsPath, Kohya, Line, Part, Span, Text, step_of
 
+if TYPE_CHECKING:
+    from trainer.config import Config
+
+BUNDLE = "bundle_emb"
+"""How the names of all vectors begin that a LoRA's file holds for new words."""
 FORBIDDEN = set(".:;\"'/\\|?*()[]{}")
 """What has a meaning of its own in prompts, in the names of files, or in those of a file's tensors."""
 
@@ -74,3 +79,44 @@ class Embedding(NewWords):
         if self.start_from and len(self.words()) > 1:
             raise ValueError("start_from is the file of one word, and token has several: give one, or leave it empty")
         return self
+
+
+class Pivotal(NewWords):
+    """New words that learn together with a LoRA (pivotal tuning, Roich et al. 2021, arXiv 2106.05744)."""
+
+    token: Annotated[str, AfterValidator(_tokens), Field(title="New words")] = "zk9"
+    """The new word, written so in captions and prompts; several with commas between."""
+    init_word: Annotated[Line, Field(title="Init words")] = "*"
+    """Known words that it starts from, such as woman; for several new words one each, with commas between."""
+    vectors: Annotated[int, Field(ge=1, le=75, title="Vectors of a new word")] = 1
+    """How many tokens of a prompt each new word takes; 2 or 4 hold more."""
+    rate: Annotated[Annotated[float, Field(gt=0)] | Literal["same"], Field(title="Learning rate of new words")] = "same"
+    """How fast the vectors learn: `same` as Learning rate, or their own, such as 1e-3 beside AdamW's 1e-4."""
+    stop: Annotated[Span | None, Field(title="Stop new words")] = None
+    """Learn the vectors up to this step alone, or to a share of all steps such as `50%`, and the LoRA around them to
+    the end; empty learns both to the end."""
+    files: Annotated[Literal["both", "bundled", "apart"], Field(title="Files of new words")] = "both"
+    """Where the vectors are kept: `bundled` in the LoRA's file, which A1111 reads; `apart` in files beside it, as
+    ComfyUI and diffusers want them; or `both`."""
+
+    def stop_step(self, steps: int) -> int | None:
+        """The step of `steps` from which on the vectors stay as they are; None for none."""
+        return step_of(self.stop, steps)
+
+
+def check_pivotal(config: Config) -> None:
+    """Raises ValueError when new words beside a LoRA do not go together with other options."""
+    if config.pivotal is None:
+        return
+    if config.network.type in ("embedding", "full_model"):
+        raise ValueError(
+            f"pivotal learns new words together with a LoRA, and network.type {config.network.type} trains none: choose"
+            " a LoRA's type, or set pivotal to null"
+        )
+    if config.data.cache_text:
+        raise ValueError("data.cache_text: what captions are read as is what new words change: set it to false")
+    if config.compare.afterwards and config.pivotal.files == "apart":
+        raise ValueError(
+            "compare.afterwards draws with the LoRA's file alone, and pivotal.files apart has new words elsewhere: set"
+            " pivotal.files to both"
+        )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from trainer.config.parts import Kohya, Part, Span
+from trainer.config.parts import Kohya, Part, Span, step_of
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -50,9 +49,7 @@ class Full(Part):
 
     def stop_step(self, steps: int) -> int | None:
         """The step of `steps` from which on text encoders stay as they are; None for none."""
-        if isinstance(self.text_stop, str):
-            return math.ceil(float(self.text_stop.removesuffix("%")) / 100 * steps)
-        return self.text_stop
+        return step_of(self.text_stop, steps)
 
 
 def check_full(config: Config) -> None:
@@ -67,10 +64,6 @@ def check_full(config: Config) -> None:
         raise ValueError("network.block_rates are all 0: raise one, or set rates.unet to empty to leave the UNet alone")
     if network.text_stop is not None and rates.unet is None:
         raise ValueError("network.text_stop would leave nothing to train: rates.unet is empty; set it to same")
-    if config.compare.afterwards:
-        raise ValueError(
-            "compare.afterwards compares the files of LoRAs, and network.type full_model saves models: set it to false"
-        )
     if not network.fused:
         return
     if kind not in FUSABLE:

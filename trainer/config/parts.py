@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -63,6 +64,11 @@ def _span(value: int | str) -> int | str:
     if isinstance(value, str) and not re.fullmatch(r"\d{1,2}(\.\d+)?%", value):
         raise ValueError(f"{value!r} is neither a number of steps nor a share such as '10%'")
     return value
+
+
+def step_of(span: int | str | None, steps: int) -> int | None:
+    """The step that a `Span` stands for in a training of so many; None for none."""
+    return math.ceil(float(span.removesuffix("%")) / 100 * steps) if isinstance(span, str) else span
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -41,23 +41,33 @@ TEMPLATES: dict[str, Sequence[str]] = {"object": OBJECT, "style": STYLE}
 
 def text_of(picture: Picture, config: Config, dice: random.Random) -> str:
     """What one use of a picture is described with before it varies: its caption, or a template with the new words."""
+    lines = lines_of(config)
+    return picture.caption if picture.folder.reg or not lines else dice.choice(lines)
+
+
+def lines_of(config: Config) -> list[str]:
+    """The sentences of a template around the new words; none where captions are read."""
     network = config.network
-    if not isinstance(network, Embedding) or network.template == "caption" or picture.folder.reg:
-        return picture.caption
-    return dice.choice(TEMPLATES[network.template]).format(" ".join(split(network.token)))
+    if not isinstance(network, Embedding) or network.template == "caption":
+        return []
+    return [line.format(" ".join(split(network.token))) for line in TEMPLATES[network.template]]
 
 
 def check_words(config: Config, pictures: Sequence[Picture]) -> None:
     """InputError for a new word that no caption holds: it would never be read, and learn nothing."""
-    if not isinstance(config.network, Embedding) or config.network.template != "caption":
+    network = config.network
+    alone = network if isinstance(network, Embedding) and network.template == "caption" else None
+    words = config.pivotal or alone
+    if words is None:
         return
     options = [config.captions, *map(config.captions.of, config.data.subsets)]
     around = [text for one in options for text in (one.prefix, one.suffix)]
     texts = [*around, *(picture.caption for picture in pictures if not picture.folder.reg)]
-    for word in split(config.network.token):
+    for word in split(words.token):
         pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
         if not any(pattern.search(text) for text in texts):
+            part, other = ("network", ", or set network.template to object or style") if alone else ("pivotal", "")
             raise InputError(
-                f"network.token: no caption holds {word}, so it would learn nothing: write it into the captions, set"
-                " captions.prefix to it, or set network.template to object or style"
+                f"{part}.token: no caption holds {word}, so it would learn nothing: write it into the captions,"
+                f" or set captions.prefix to it{other}"
             )

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters of a model and of a LoRA of rank 1 on it, and the bytes in bf16 that a step keeps for its gradients.
+    """Parameters of a model, and the bytes in bf16 that a step keeps for its gradients.
 
-    lora: attention blocks; around: the linear and 1x1 layers that `conv_rank` brings in; conv: the 3x3 ones.
     kept: a pixel of the picture; kept_less: the same with checkpointing; text_kept: a chunk of 75 tokens.
     Parameters are counted exactly. What is kept was measured at 512 (SD1.5) and 1024 pixels (SDXL) with memory-saving
     attention: the saved tensors of one step. scores: numbers that attention without saving keeps, for each latent
@@ -29,10 +28,6 @@ class Counts:
     unet: int
     vae: int
     text: tuple[int, ...]
-    lora: int
-    around: int
-    conv: int
-    text_lora: tuple[int, ...]
     kept: int
     kept_less: int
     text_kept: tuple[int, ...]
@@ -73,7 +68,6 @@ FAMILIES = {
         code="diffusers",
         counts=Counts(
             *(859_520_964, 83_653_863, (123_060_480,)),
-            *(423_936, 82_880, 544_000, (165_888,)),
             *(3_586, 610, (26_000_000,), 42.66, 8.0),
         ),
     ),
@@ -87,7 +81,6 @@ FAMILIES = {
         code="https://github.com/Stability-AI/generative-models",
         counts=Counts(
             *(2_567_463_684, 83_653_863, (123_060_480, 694_659_840)),
-            *(2_659_840, 58_560, 355_840, (165_888, 737_280)),
             *(6_466, 553, (26_000_000, 91_000_000), 10.94, 0.625),
         ),
     ),

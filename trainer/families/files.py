@@ -34,6 +34,9 @@ class SafetensorsFile(Tensors):
         raw = np.fromfile(self.path, np.uint8, entry.stop - entry.start, offset=entry.start)
         return torch.from_numpy(raw).view(KINDS[entry.dtype]).reshape(entry.shape)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.header.tensors  # a Mapping's own would read the tensor
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.header.tensors)
 

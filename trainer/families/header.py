@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from trainer.config.embedding import BUNDLE
 from trainer.durable import DTYPES
 from trainer.errors import InputError
 
@@ -100,6 +101,16 @@ def read_header(path: Path) -> Header:
         reason = str(error)[:200] or type(error).__name__
         raise ModelError(path, f"is a damaged safetensors file ({reason})", "Download it again.") from None
     return Header(tensors, metadata)
+
+
+def bundled_words(header: Header) -> dict[str, int]:
+    """The new words that a LoRA's file brings along, and how many vectors it has for each."""
+    found: dict[str, int] = {}
+    for name, entry in header.tensors.items():
+        begin, _, rest = name.partition(".")
+        if begin == BUNDLE and entry.shape:
+            found[rest.partition(".")[0]] = entry.shape[0] if len(entry.shape) > 1 else 1
+    return found
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from trainer.config import FamilyName, Prediction
 from trainer.families.base import Conditioning, Tokens
-from trainer.families.text import END, load_tokenizer, number_caption, numbers_of, teach, tokenize
+from trainer.families.text import END, apart, load_tokenizer, number_caption, numbers_of, teach, tokenize
 from trainer.objectives import add_noise, velocity, zero_terminal_snr
 
 Say = Callable[[str], None]
@@ -102,8 +102,13 @@ class LatentDiffusion:
 
     def teach(self, word: str, count: int) -> list[int]:
         """The numbers of a new word's tokens, which captions and prompts read from now on; all tokenizers agree."""
+        self.own_tokenizers()
         taught = [teach(tokenizer, word, count) for tokenizer in self.tokenizers]
         return taught[0]
+
+    def own_tokenizers(self) -> None:
+        """Sets its tokenizers apart from those of all other models: what comes next may add words to them."""
+        self.tokenizers = tuple(map(apart, self.tokenizers))
 
     def tokenize(self, captions: Sequence[str]) -> Tokens:
         """Captions as token ids, cut into chunks of 75; tensors on the CPU."""

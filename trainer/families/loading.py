@@ -17,6 +17,7 @@ import torch
 from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers.initialization import no_init_weights
 
 from trainer.config import Captions, Model
 from trainer.families import family_class
@@ -139,7 +140,7 @@ def fill(
 def _empty(path: Path, part: Part, config: Mapping[str, Any]) -> nn.Module:
     """A module without memory for its parameters; buffers are real, for no file holds them."""
     try:
-        with init_empty_weights(include_buffers=False):
+        with init_empty_weights(include_buffers=False), no_init_weights():  # drawing values for nothing takes a while
             return part.build(config)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         reason = f"carries a configuration that makes no model ({str(error)[:200]})"
@@ -195,6 +196,9 @@ class _Renamed(Tensors):
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[self.names[name]]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

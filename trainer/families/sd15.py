@@ -42,6 +42,7 @@ class SD15(LatentDiffusion):
 
     def pipeline(self, scheduler: Any) -> StableDiffusionPipeline:
         """A diffusers pipeline on these very modules, without the safety checker that SD1.5 came with."""
+        self.own_tokenizers()
         return StableDiffusionPipeline(
             self.vae, self.text_encoders[0], self.tokenizers[0], self.unet, scheduler,
             safety_checker=None, feature_extractor=None, requires_safety_checker=False,

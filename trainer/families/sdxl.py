@@ -52,6 +52,7 @@ class SDXL(LatentDiffusion):
 
     def pipeline(self, scheduler: Any) -> StableDiffusionXLPipeline:
         """A diffusers pipeline on these very modules, without the watermark."""
+        self.own_tokenizers()
         return StableDiffusionXLPipeline(
             self.vae, *self.text_encoders, *self.tokenizers, self.unet, scheduler, add_watermarker=False
         )

@@ -7,6 +7,7 @@ encoded one by one and joined without the ends between them, as A1111 and sd-scr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,25 @@ _KNOWN = ("a photo of sks person", [BEGIN, 320, 1125, 539, 48136, 2533, END])
 
 
 def load_tokenizer(pad: int = END) -> CLIPTokenizer:
-    """The tokenizer that all CLIP text encoders of Stable Diffusion share; `pad` is END, and 0 for SDXL's second."""
+    """The tokenizer that all CLIP text encoders of Stable Diffusion share; `pad` is END, and 0 for SDXL's second.
+
+    It is read once for all models: one that is to learn words must be set `apart` first.
+    """
+    return _shared(pad)
+
+
+def apart(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
+    """A fresh tokenizer in place of the one that all models share; any other as it is."""
+    pad = int(tokenizer.pad_token_id)
+    return _read(pad) if tokenizer is _shared(pad) else tokenizer
+
+
+@cache
+def _shared(pad: int) -> CLIPTokenizer:
+    return _read(pad)
+
+
+def _read(pad: int) -> CLIPTokenizer:
     tokenizer = CLIPTokenizer.from_pretrained(_SHIPPED, local_files_only=True)
     text, ids = _KNOWN
     # transformers makes an empty vocabulary out of missing files, and says nothing.

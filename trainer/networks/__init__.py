@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from trainer.config import Config, Full
 from trainer.networks.base import Model, Network
@@ -15,12 +16,19 @@ NETWORKS = {
     **dict.fromkeys(("ia3", "boft", "diag_oft", "dylora", "glora", "locon", "loha", "lokr", "native"), _LYCORIS),
 }
 """The class of each `network.type`."""
+PIVOTAL = "trainer.networks.pivotal:PivotalNetwork"
 
 
 def attach(family: Model, config: Config) -> Network:
     """A new network on a model, which is frozen; NetworkError when it does not fit the model."""
-    module, _, kind = NETWORKS[config.network.type].partition(":")
-    network = getattr(importlib.import_module(module), kind)
+    network = _class(NETWORKS[config.network.type])
+    if config.pivotal:
+        return _class(PIVOTAL).attach(family, config, network)
     if isinstance(config.network, Full):
         return network.attach(family, config)
     return network.attach(family, config.network, config.rates, config.seed, config.train.full)
+
+
+def _class(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

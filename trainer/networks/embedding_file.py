@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trainer.config.embedding import BUNDLE
 from trainer.errors import InputError
 
 KEYS = {
@@ -23,7 +24,6 @@ KEYS = {
     "sdxl": {"text_encoder": "clip_l", "text_encoder_2": "clip_g"},
 }
 """Where a file of one word keeps the vectors for each text encoder."""
-BUNDLE = "bundle_emb"
 OLD = "string_to_param"
 """What A1111 calls the vectors for SD1.5, in its own files and inside a LoRA; before a `*` there."""
 
@@ -33,21 +33,31 @@ def bundled(word: str, key: str) -> str:
     return f"{BUNDLE}.{word}.{f'{OLD}.*' if key == 'emb_params' else key}"
 
 
-def files_of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The files that a network is saved as, by name: `zk9.safetensors`, and one for each new word.
-
-    A LoRA takes its words along, so that one file is enough where this is known; they lie beside it too. One word alone
-    has the name, as in the Kohya GUI; else its own stands behind: `zk9_hat.safetensors`, `zk9_hat-000001.safetensors`.
-    """
+def words_of(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The new words that a LoRA brings along: by word what its own file would hold."""
     words: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith(f"{BUNDLE}."):
             _, word, own = key.split(".", 2)
             words.setdefault(word, {})["emb_params" if own.startswith(OLD) else own] = tensor
-    alone = all(key.startswith(f"{BUNDLE}.") for key in tensors)
-    if alone and len(words) == 1:
+    return words
+
+
+def files_of(name: str, tensors: Mapping[str, Tensor], where: str = "both") -> dict[str, dict[str, Tensor]]:
+    """The files that a network is saved as, by name: `zk9.safetensors`, and one for each new word.
+
+    A LoRA takes its words along, so that one file is enough where this is known, and they lie beside it too; `where`
+    can be `bundled` for the former alone, and `apart` for the latter. One word by itself has the name, as in the Kohya
+    GUI; else its own stands behind: `zk9_hat.safetensors`, `zk9_hat-000001.safetensors`.
+    """
+    words = words_of(tensors)
+    layers = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{BUNDLE}.")}
+    if not layers and len(words) == 1:
         return {name: next(iter(words.values()))}
-    return {**({} if alone else {name: dict(tensors)}), **{called(name, word): own for word, own in words.items()}}
+    beside = {called(name, word): own for word, own in words.items()}
+    if not layers:
+        return beside
+    return {name: layers if where == "apart" else dict(tensors), **({} if where == "bundled" else beside)}
 
 
 def called(name: str, word: str) -> str:
@@ -55,6 +65,20 @@ def called(name: str, word: str) -> str:
     whole = re.fullmatch(r"(.*?)(-\d{6}|-step\d{8})?(\.safetensors)", name)
     stem, count, ending = whole.groups(default="") if whole else (name, "", "")
     return f"{stem}_{word.replace('<', '').replace('>', '')}{count}{ending}"
+
+
+def read_bundled(path: Path, word: str) -> dict[str, Tensor]:
+    """The vectors [n, width] of a word that a LoRA's file brings along, by their names; InputError without them."""
+    try:
+        with safe_open(path, "pt") as file:
+            own = [key for key in file.keys() if key.startswith(f"{BUNDLE}.")]  # noqa: SIM118 (no dict)
+            words = words_of({key: file.get_tensor(key) for key in own})
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}); choose another LoRA") from error
+    found = next((held for name, held in words.items() if name.lower() == word.lower()), None)
+    if found is None:
+        raise InputError(f"{path} brings no vectors for {word}; choose the LoRA that was trained with it")
+    return {key: tensor.reshape(-1, tensor.shape[-1]) for key, tensor in found.items()}
 
 
 def read_embedding(path: Path) -> dict[str, Tensor]:

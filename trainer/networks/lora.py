@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -21,25 +20,22 @@ from trainer.draws import seed_of
 from trainer.networks.base import Loaded, Model, Norms, Place
 from trainer.networks.keys import PARTS, kohya_name, other_names, targets
 from trainer.networks.layer import LoraLayer
+from trainer.networks.layered import LayeredNetwork
 from trainer.networks.lora_file import NetworkError, Weights, check_family, layers_of, read_lora
 
 SAME_ALPHA = 1 / 256  # an alpha is rounded by its file's precision too; bf16 keeps 8 bits
 
 
-class LoraNetwork(nn.Module):
+class LoraNetwork(LayeredNetwork[LoraLayer, Blocks]):
     """LoRA layers by their names in a file, each computing beside a frozen layer of the model.
 
     `attach` makes one, `draw` gives it a step's dropouts, `micro_loss` readies and runs it, `tensors` is what is saved.
     """
 
-    loaded: Loaded | None = None
-    """What became of the file that training started from."""
     seeds: Tensor
 
     def __init__(self, places: Mapping[str, Place], layers: dict[str, LoraLayer], family: str, options: Blocks) -> None:
-        super().__init__()
-        self.places, self.layers, self.family, self.options = places, layers, family, options
-        self.children_ = nn.ModuleList(layers.values())  # a plain dict keeps its type, but registers nothing
+        super().__init__(places, layers, family, options)
         device = next(iter(layers.values())).down.device
         self.register_buffer("seeds", torch.zeros(len(layers), 3, dtype=torch.int64, device=device), persistent=False)
         for layer in layers.values():
@@ -83,24 +79,8 @@ class LoraNetwork(nn.Module):
         network = cls({name: places[name] for name in layers}, layers, family.name, options)
         if file:
             network.loaded = network.load(file, str(options.start_from), strict=False)
-        for layer in layers.values():
-            layer.attach()
+        network.put_on()
         return network.train()
-
-    def detach(self) -> None:
-        """Leaves the model as it was before."""
-        for layer in self.layers.values():
-            layer.detach()
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """The model as it was before, while inside."""
-        self.detach()
-        try:
-            yield
-        finally:
-            for layer in self.layers.values():
-                layer.attach()
 
     def groups(self, rates: Rates, lr: float | None) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer, named after their part; `lr` is the rate that `same` stands for.

@@ -14,30 +14,22 @@ from typing import Any, Self
 os.environ.setdefault("LYCORIS_KERNEL_BACKEND", "torch")  # the plain rules; its kernels add in another order
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.config import LoCon, Lycoris, Rates
+from trainer.config.embedding import BUNDLE
 from trainer.draws import seed_of
 from trainer.filters import filter_of
 from trainer.networks.base import Loaded, Model, Norms, Place
 from trainer.networks.chosen import Choice, chosen
 from trainer.networks.keys import PARTS, kohya_name, other_names
+from trainer.networks.layered import LayeredNetwork
 from trainer.networks.lora_file import NetworkError, check_family, read_lora
 from trainer.networks.lycoris_layer import LycorisLayer, make_layer
 
 
-class LycorisNetwork(nn.Module):
+class LycorisNetwork(LayeredNetwork[LycorisLayer, Lycoris]):
     """Modules of LyCORIS by their names in a file, each computing beside a frozen layer of the model."""
-
-    loaded: Loaded | None = None
-    """What became of the file that training started from."""
-
-    def __init__(
-        self, places: Mapping[str, Place], layers: dict[str, LycorisLayer], family: str, options: Lycoris
-    ) -> None:
-        super().__init__()
-        self.places, self.layers, self.family, self.options = places, layers, family, options
-        self.children_ = nn.ModuleList(layers.values())  # a plain dict keeps its type, but registers nothing
 
     @classmethod
     def attach(cls, family: Model, options: Lycoris, rates: Rates, seed: int, full: bool = False) -> Self:
@@ -66,24 +58,8 @@ class LycorisNetwork(nn.Module):
         if options.start_from:
             file = read_lora(options.start_from)
             network.loaded = network.load(file, str(options.start_from), strict=False)
-        for layer in layers.values():
-            layer.attach()
+        network.put_on()
         return network.train()
-
-    def detach(self) -> None:
-        """Leaves the model as it was before."""
-        for layer in self.layers.values():
-            layer.detach()
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """The model as it was before, while inside."""
-        self.detach()
-        try:
-            yield
-        finally:
-            for layer in self.layers.values():
-                layer.attach()
 
     def groups(self, rates: Rates, lr: float | None) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer, named after their part; `lr` is the rate that `same` stands for.
@@ -170,7 +146,8 @@ class LycorisNetwork(nn.Module):
         file: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             name, _, rest = key.partition(".")
-            file.setdefault(name, {})[rest] = tensor
+            if name != BUNDLE:  # new words, which are no layers
+                file.setdefault(name, {})[rest] = tensor
         check_family(file, self.family, source)
         known = {
             alias: name

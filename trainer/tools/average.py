@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainer.compare.shelf import is_embedding
 from trainer.errors import InputError
 from trainer.tools import facts
 from trainer.tools.loras import LoraFile
@@ -58,9 +59,9 @@ def _files(texts: Sequence[str]) -> list[Path]:
         path = existing("models", text)
         if path.is_dir():
             folder = Average.home(path)
-            inside = sorted(folder.glob("*.safetensors"))
+            inside = [file for file in sorted(folder.glob("*.safetensors")) if not is_embedding(file)]
             if not inside:
-                raise InputError(f"models: {folder} holds no .safetensors file; choose the folder of a run's LoRAs")
+                raise InputError(f"models: {folder} holds no LoRA; choose the folder of a run's LoRAs")
             found |= dict.fromkeys(inside)
         else:
             found[path] = None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from trainer.config.parts import Part
+from trainer.imports import load
 from trainer.terminal import Stop, Stopped, Tell, never, silent
 from trainer.tools.options import (
     Average,
@@ -55,6 +55,6 @@ def run_tool(options: Part, tell: Tell = silent, should_stop: Stop = never) -> R
     tools = (*LORA.values(), *MODEL.values())
     module = next(module for part, module, _ in tools if isinstance(options, part))
     try:
-        return import_module(f"trainer.tools.{module}").run(options, tell, should_stop)
+        return load(f"trainer.tools.{module}").run(options, tell, should_stop)
     except Stopped:
         return Report("Stopped; nothing was written.", stopped=True)

@@ -40,12 +40,14 @@ def run(options: Convert, tell: Tell = silent, should_stop: Stop = never) -> Rep
         lines.append(f"{len(strange)} layers are no module of the model and are left out: {', '.join(strange[:5])}.")
     if any(layer.mid for _, layer in layers.values()) and options.form != "kohya":
         lines.append(f"Tucker cores are multiplied out, for {options.form} has none: the way back gives a plain LoCon.")
-    steps = Steps(3 * len(layers), tell, should_stop)
+    if options.form != "kohya":
+        lines += lora.wordless()
+    steps = Steps(3 * len(layers) + len(lora.words), tell, should_stop)
     metadata = {key: text for key, text in lora.metadata.items() if key != DIFFUSERS_CONFIG} | {"format": "pt"}
     match options.form:
         case "kohya":
             metadata = _named(lora, layers) | metadata
-            write_network(path, cast(_kohya(layers), options.save_precision), metadata, steps)
+            write_network(path, cast({**_kohya(layers), **lora.words}, options.save_precision), metadata, steps)
         case "diffusers":
             configs = {f"{part}.{key}": value for part in PARTS for key, value in _config(layers, part).items()}
             metadata[DIFFUSERS_CONFIG] = json.dumps(configs, indent=2, sort_keys=True)

@@ -33,7 +33,7 @@ def run(options: DyLora, tell: Tell = silent, should_stop: Stop = never) -> Repo
             break
         note = f"split from DyLoRA, rank {most} to {rank}"
         metadata = facts.commented(lora.metadata, note) | {"ss_network_dim": str(rank)}
-        write_network(path, cast(_cut(lora, rank), options.save_precision), metadata)
+        write_network(path, cast({**_cut(lora, rank), **lora.words}, options.save_precision), metadata)
         done.append(str(path))
         tell(len(done), len(paths))
     said = f"{len(done)} of {len(paths)} LoRAs, of rank {ranks[0]} to {ranks[-1]}, beside {paths[0]}."

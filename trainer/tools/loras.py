@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.config.embedding import BUNDLE
 from trainer.errors import InputError
 from trainer.families import FAMILIES
 from trainer.families.detect import detect
@@ -130,14 +131,19 @@ class Layer:
 
 
 class LoraFile:
-    """A LoRA: layers by kohya name (or by their own, where that is no module of the family), and what is left over."""
+    """A LoRA: layers by kohya name (or by their own, where that is no module of the family), and what is left over.
+
+    `words` are the vectors of new words that it brings along, as they are.
+    """
 
     def __init__(self, option: str, text: str, family: str = "auto") -> None:
         self.path = existing(option, text)
         self.tensors, self.metadata, self.alphas = _read(option, self.path)
         if kinds := foreign(self.tensors):
             raise InputError(f"{option}: {self.path} is a {kinds[0]}; only LoRA, LoCon and DoRA files can be used here")
-        found, self.unknown = self._layers(option)
+        found, left = self._layers(option)
+        self.words = {key: tensor for key, tensor in self.tensors.items() if key.startswith(f"{BUNDLE}.")}
+        self.unknown = [key for key in left if key not in self.words]
         if not found:
             raise InputError(f"{option}: {self.path} is no LoRA: {what_is(self.path)}; choose a LoRA")
         self.family = self._family(found) if family == "auto" else family
@@ -163,6 +169,11 @@ class LoraFile:
     def ranks(self) -> list[int]:
         """The ranks that occur, smallest first."""
         return sorted({layer.rank for layer in self.layers.values()})
+
+    def wordless(self) -> list[str]:
+        """A line about the new words that what is made of it cannot hold, if it brings any."""
+        names = ", ".join(dict.fromkeys(key.split(".")[1] for key in self.words))
+        return [f"The vectors of {names}, which {self.path.name} brings along, are left out."] if names else []
 
     def refuse_dora(self, option: str, what: str) -> None:
         """InputError when a layer is DoRA's, which no sum of matrices can hold."""

@@ -97,7 +97,7 @@ def _into_checkpoint(
     metadata |= base.header() | facts.modelspec(base.family, prediction, path, False, time.time(), [base.path, *files])
     steps.total = len(tensors)
     write(path, tensors, metadata, steps)
-    lines = _left_out(strange)
+    lines = [*_left_out(strange), *(line for lora in loras for line in lora.wordless())]
     said = f"{path}: {len(changes)} layers of {base.path.name} are changed by {', '.join(file.name for file in files)}."
     return Report(said, [str(path)], lines, {"changed": len(changes), "left_out": strange})
 
@@ -121,8 +121,9 @@ def _into_lora(
             raise InputError(f"models: {name} changes weights of {shapes}; they were made for different models")
     dtype, device = dtype_of(options.save_precision, loras), device_of(options.device)
     tensors: dict[str, Later] = {}
+    words = {key: tensor for lora in reversed(loras) for key, tensor in lora.words.items()}  # the first one's win
     lost = whole = 0.0
-    steps.total = 3 * len(together) if options.method == "concat" else len(together)
+    steps.total = 3 * len(together) + len(words) if options.method == "concat" else len(together)
     with Shelf(path) as shelf:
         for name, layers in together.items():
             if options.method == "concat":
@@ -136,9 +137,11 @@ def _into_lora(
             whole += float(found.values.square().sum())
             steps.step()
         metadata = _metadata(loras, tensors, path)
-        write_network(path, tensors, metadata, steps if options.method == "concat" else None)
+        write_network(path, {**tensors, **words}, metadata, steps if options.method == "concat" else None)
     said = f"{path}: {len(together)} layers, the sum of {', '.join(lora.path.name for lora in loras)}."
     lines = [f"{1 - lost / whole:.2%} of the sum are kept." if whole else "All of the sum is kept."]
+    if len(words) < sum(len(lora.words) for lora in loras):
+        lines.append("Of a new word that several bring along, the first one's vectors are taken.")
     return Report(said, [str(path)], lines, {"layers": len(together), "error": (lost / whole) ** 0.5 if whole else 0.0})
 
 

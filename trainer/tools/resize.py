@@ -32,7 +32,7 @@ def run(options: Resize, tell: Tell = silent, should_stop: Stop = never) -> Repo
             kept = float((squares[:rank].sum() / squares.sum()).sqrt()) if squares.sum() else 1.0
             told.append({"name": name, "was": layer.rank, "rank": rank, "alpha": scale * rank, "kept": kept})
             steps.step()
-        write_network(path, tensors, _metadata(options, lora, told))
+        write_network(path, {**tensors, **lora.words}, _metadata(options, lora, told))
     ranks = sorted(line["rank"] for line in told)
     kept = sum(line["kept"] for line in told) / len(told)
     said = (
