@@ -8,9 +8,12 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import Tree
@@ -18,10 +21,15 @@ from tests.lora_files import make_lora
 from trainer.__main__ import main
 from trainer.compare.options import Look
 from trainer.compare.painter import Painter, PaintError
+from trainer.compare.shelf import digest_of
+from trainer.compare.shot import Stage
 from trainer.config import Config
 from trainer.errors import InputError
+from trainer.families.header import read_header
 from trainer.runfolder import RunFolder
 from trainer.terminal import Stopped
+from trainer.tools.convert_model import run as run_conversion
+from trainer.tools.options import ConvertModel
 from trainer.tools.report import Report
 from trainer.tree import overlay, validate
 from trainer.verdict import run as comparison
@@ -109,6 +117,24 @@ def test_each_kind_has_its_share_and_its_bare_twin() -> None:
     assert {one.prompt for one in questions if one.kind == "subject"} == {*SENTENCES}  # one of them twice
     assert not any("zk9" in one.bare for one in questions)
     assert all(one.prompt == one.bare for one in questions if one.kind == "plain")
+
+
+def test_half_of_the_plain_prompts_are_of_others_of_its_kind() -> None:
+    def plain(captions: list[str], words: str) -> list[str]:
+        return [one.prompt for one in asked(captions, words, 4)[1] if one.kind == "plain"]
+
+    assert plain(SENTENCES, "zk9 creature") == [
+        "a red creature on a grey background", "a blue creature on a grey background", "a creature at night",
+        "a red star at night",
+    ]  # fmt: skip
+    assert plain(PHOTOS, "ohwx woman")[:2] == [
+        "woman with long red hair on a grey background",
+        "woman with short white hair on a grey background",
+    ]
+    assert plain(TAGS, "")[:2] == ["1girl, blue dress, grey background", "1girl, white hair, grey background"]
+    owls = plain(["zk9, an owl, red", "zk9, an owl on snow"], "zk9 owl")
+    assert owls[:2] == ["a blue owl on a grey background", "a green owl on a grey background"]
+    assert plain(["zk9, red", "zk9, blue"], "zk9")[:2] == ["blue", "red"]  # no class, no kin
 
 
 def test_one_caption_an_empty_one_and_a_style() -> None:
@@ -292,6 +318,102 @@ def test_a_lora_that_does_nothing_is_as_the_base_model(go: Go, folder: RunFolder
     assert report.found["verdict"]["diagnosis"] != "good"
 
 
+# Whole models and new words
+
+
+def a_run(tmp_path: Path, bases: dict[str, Path], images: Path, network: Tree) -> RunFolder:
+    tree = {"model": {"base": str(bases["sd15"])}, "data": {"images": str(images)}, "network": network}
+    return RunFolder.create(tmp_path / "runs", Config.model_validate({**tree, "compare": {"afterwards": True}}))
+
+
+def convert(options: Tree) -> None:
+    """Writes a model as a diffusers folder."""
+    run_conversion(validate(ConvertModel, options))
+
+
+def test_whole_models_are_drawn_with_one_at_a_time_and_have_no_strength(
+    bases: dict[str, Path], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files and a diffusers folder, whose ages the run tells; what they draw is what the model itself draws."""
+    run = a_run(tmp_path, bases, images, {"type": "full_model"})
+    for epoch in (1, 2):
+        held = load_file(bases["sd15"])
+        changed = {
+            key: value * (1 + 0.2 * epoch) if key.endswith("to_v.weight") else value for key, value in held.items()
+        }
+        save_file(changed, run.checkpoints / f"m-00000{epoch}.safetensors", read_header(bases["sd15"]).metadata)
+        run.event("checkpoint", file=f"checkpoints/m-00000{epoch}.safetensors", step=10 * epoch, epoch=epoch)
+    convert({"model": str(run.checkpoints / "m-000002.safetensors"), "save_to": str(run.checkpoints / "m")})
+    run.event("epoch", step=30, epoch=3, loss=0.1)
+    run.event("checkpoint", file="checkpoints/m", step=30, epoch=None)
+    held_at_once: list[int] = []
+    load = Painter.load
+
+    def counted(self: Painter, base: Any) -> Any:
+        gone = ref(self._held[0]) if self._held else None
+        before, made = self._base, load(self, base)
+        if gone and before != self._base:
+            held_at_once.append(gone() is not None)
+        return made
+
+    monkeypatch.setattr(Painter, "load", counted)
+    told: list[tuple[int, int]] = []
+    options = validate(Compare, {"folder": str(run.path), **FEW})
+    mine = Painter(Look(device="cpu"))
+    report = comparison.run(options, painter=mine, tell=lambda *done: told.append(done))
+    rows = report.found["rows"]
+    assert [(row["label"], row["strength"], row["what"]) for row in rows] == [
+        (label, 1, "model") for label in ("m-000001", "m-000002", "m")
+    ]
+    assert [(row["epoch"], row["step"]) for row in rows] == [(1, 10), (2, 20), (3, 30)]
+    assert rows[2]["scores"]["train_loss"] == 0.1 and told[-1] == (24, 24)
+    assert held_at_once == [False] * 6  # the base, and each model and the base again
+    assert rows[0]["pictures"] != rows[1]["pictures"] != rows[2]["pictures"]
+    second, third = ([np.asarray(Image.open(file)) for file in row["pictures"]] for row in rows[1:])
+    assert np.array_equal(second, third)  # the folder is the second file in another form
+    assert not any("strength" in text for text in [report.said, *report.lines])
+    assert not (run.path / "averages").exists()
+    look = {
+        **FEW,
+        "base": str(run.checkpoints / "m-000001.safetensors"),
+        "prompt": report.found["asked"][0]["prompt"],
+        "seed": 42,
+    }
+    alone = Stage(validate(Look, {key: value for key, value in look.items() if key in Look.model_fields}))
+    drawn = np.asarray(mine.paint(alone.shot(alone.chosen())))
+    own, other = (np.asarray(Image.open(row["pictures"][0])) for row in rows[:2])
+    apart = [int(np.abs(drawn.astype(int) - picture).max()) for picture in (own, other)]
+    assert apart[0] <= 3 < apart[1]  # a batch adds up in another order
+
+
+def test_an_embedding_is_drawn_with_under_its_word(bases: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    run = a_run(tmp_path, bases, images, {"type": "embedding", "token": "NewOne", "template": "object"})
+    known = load_file(bases["sd15"])["cond_stage_model.transformer.text_model.final_layer_norm.weight"].shape[0]
+    for epoch, width in ((1, known), (2, known), (3, 5)):
+        vectors = torch.randn(2, width, generator=torch.Generator().manual_seed(epoch))
+        told = {"ss_steps": str(10 * epoch), "ss_epoch": str(epoch)}
+        save_file({"emb_params": vectors}, run.checkpoints / f"zk9-00000{epoch}.safetensors", told)
+    report = comparison.run(validate(Compare, {"folder": str(run.path), **FEW}), painter=painter())
+    rows = report.found["rows"]
+    assert [(row["label"], row["strength"], row["what"], row["epoch"]) for row in rows] == [
+        ("zk9-000001", 1, "embedding", 1), ("zk9-000002", 1, "embedding", 2),
+    ]  # fmt: skip
+    assert report.found["trigger"] == "NewOne" and "NewOne" in report.found["asked"][0]["prompt"]
+    assert any(note.startswith("zk9-000003 was left out") and "[2, 5]" in note for note in report.found["notes"])
+    assert {*rows[0]["pictures"]}.isdisjoint(rows[1]["pictures"])
+    hashed = digest_of(run.checkpoints / "zk9-000001.safetensors")[:12]
+    assert f"TI hashes: newone: {hashed}" in Image.open(rows[0]["pictures"][0]).info["parameters"].replace('"', "")
+    several = a_run(tmp_path, bases, images, {"type": "lora"})
+    tree = several.config().model_dump(mode="json") | {"network": {"type": "embedding", "token": "a, b"}}
+    with pytest.raises(ValueError, match=r"compare\.afterwards .*network\.token"):
+        Config.model_validate(tree)
+    tree["compare"]["afterwards"] = False
+    words = RunFolder.create(tmp_path / "runs", Config.model_validate(tree))
+    shutil.copy2(run.checkpoints / "zk9-000001.safetensors", words.checkpoints)
+    with pytest.raises(InputError, match=r"folder: .* learned 2 words"):
+        setting_of(Compare(folder=str(words.path)))
+
+
 # What does not fit
 
 
@@ -369,7 +491,7 @@ def test_folders_that_cannot_be_compared_are_named(folder: RunFolder, tmp_path: 
             setting_of(Compare(folder=str(wrong)))
     for file in folder.checkpoints.iterdir():
         file.unlink()
-    with pytest.raises(InputError, match=f"folder: {folder.path} holds no LoRA yet"):
+    with pytest.raises(InputError, match=f"folder: {folder.path} holds no LoRA, model or embedding yet"):
         setting_of(Compare(folder=str(folder.path)))
 
 

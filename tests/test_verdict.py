@@ -169,13 +169,13 @@ def test_underfit_and_still_rising() -> None:
     verdict = judge(rows, FACTS)
     assert (verdict.pick, verdict.best, verdict.diagnosis) == (None, rows[2], "underfit")
     assert said(verdict) == (
-        "No file is good enough: epoch 3 at strength 0.8 has too little of the likeness (likeness 0.20, where 0.4 is "
+        "No file is good enough: epoch 3 at strength 0.8 has too little of the likeness (likeness 0.20, where 0.3 is "
         "needed). It still rises at the last file: the training ended too early (underfit)."
     )
-    assert verdict.next_step == "Next run: set Epoch to 20 (10 now), or set Learning rate to 3e-4 (1e-4 now)."
+    assert verdict.next_step == "Next run: set Epoch to 15 (10 now), or set Learning rate to 3e-4 (1e-4 now)."
     assert judge(rows, replace(FACTS, during=True)).next_step.startswith("Let the training go on")
     prodigy = judge(rows, Facts(steps=600))
-    assert prodigy.next_step.startswith("Next run: set Max train steps to 1200 (600 now), or take a higher Learning")
+    assert prodigy.next_step.startswith("Next run: set Max train steps to 900 (600 now), or take a higher Learning")
 
 
 def test_underfit_that_longer_does_not_help() -> None:

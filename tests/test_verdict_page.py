@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -438,6 +439,22 @@ def use(view: Any, place: Path) -> None:
     assert again.get_by_label("Folder of A1111", exact=True).input_value() == str(place / "webui")
     assert again.get_by_label("Final name").input_value() == "zk9"
     view.keyboard.press("Escape")
+
+
+@needs_browser
+def test_whole_models_have_no_strength_and_are_not_put_among_loras(show: Show, trained: RunFolder) -> None:
+    told = record(trained, [replace(one, what="model") for one in candidates(trained)[:EPOCHS]])
+    view = show()
+    answer, table = view.locator(".lv-answer"), view.locator(".lv-table")
+    answer.get_by_text(told["verdict"]["pick"]["file"]).wait_for()
+    assert "strength" not in answer.inner_text().lower()
+    assert table.locator("thead th").all_inner_texts()[1].startswith("Total") and column(view, 2)[0] != "1"
+    assert not view.get_by_role("button", name="Use").count()
+    view.locator("likeness-verdict-curve").get_by_text("by epoch", exact=True).wait_for()
+    heads = view.get_by_role("region", name="The pictures").locator("thead th").all_inner_texts()
+    assert heads[0].startswith("Untrained") and not any("at 1" in head for head in heads)
+    view.locator(".lg-cell").nth(1).click()
+    assert "strength" not in view.get_by_role("dialog", name="Picture").inner_text()
 
 
 @needs_browser

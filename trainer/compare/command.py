@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from trainer.compare.options import ClassPictures, Generate, Grid, Look
 from trainer.config.parts import Part
+from trainer.imports import load
 from trainer.terminal import Stop, Tell, never, silent
 from trainer.tools.report import Report
 from trainer.toolwords import add_tool
@@ -39,4 +39,4 @@ def run_tool(options: Part, tell: Tell = silent, should_stop: Stop = never, **mo
     `cell` as a run folder's, and `painter`, one that has a model loaded already."""
     tools = (*TOOLS.values(), *REG.values())
     module = next(module for part, module, _ in tools if isinstance(options, part))
-    return import_module(f"trainer.compare.{module}").run(options, tell, should_stop, **more)
+    return load(f"trainer.compare.{module}").run(options, tell, should_stop, **more)

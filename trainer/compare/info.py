@@ -61,7 +61,7 @@ def info_of(shot: Shot) -> Info:
         if shot.face.prompt:
             settings["Face detail prompt"] = shot.face.prompt
     hashes = [f"{_alias(lora.file)}: {network_hash(lora.file)[:12]}" for lora in shot.loras]
-    words = [f"{one.word}: {digest_of(one.file)[:12]}" for one in shot.embeddings]
+    words = [f"{one.word}: {digest_of(one.file)[:12]}" for one in shot.words if not one.bundled]
     settings |= {"Lora hashes": ", ".join(hashes)} if hashes else {}
     settings |= {"TI hashes": ", ".join(words)} if words else {}
     tags = "".join(f"<lora:{_alias(file)}:{_strength(unet, text)}>" for file, unet, text in shot.loras)

@@ -127,7 +127,7 @@ class Painter:
         words.wearing(wardrobe.in_text)
         while wardrobe.notes:
             self.say(wardrobe.notes.pop(0))
-        words.learn(one.embeddings)
+        words.learn(one.words)
         lengths = [chunks_of(words, shot.prompt, shot.steps) for shot in shots]
         pictures: dict[int, Image.Image] = {}
         for length in sorted({*lengths}):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from trainer import places
 from trainer.durable import make_folder, read_json, write_json
 from trainer.errors import InputError
-from trainer.families.header import ModelError, kind_of, pickle_names, read_header
+from trainer.families.header import ModelError, bundled_words, kind_of, pickle_names, read_header
 
 ENDINGS = (".safetensors", ".pt", ".bin")
 LARGEST_EMBEDDING = 16 * 2**20  # bytes; 75 vectors of SDXL have 0.6 MB
@@ -22,10 +22,11 @@ MODEL_FILES = (".safetensors", ".bin", ".json", ".ckpt", ".pt")
 
 
 class Embedding(NamedTuple):
-    """A word of a prompt, and the file whose vectors it stands for."""
+    """A word of a prompt, and the file whose vectors it stands for; `bundled`: a LoRA, which brings them along."""
 
     word: str
     file: Path
+    bundled: bool = False
 
 
 class Shelf:
@@ -81,17 +82,30 @@ def is_embedding(file: Path) -> bool:
     return any(EMBEDDING.fullmatch(name) for name in names)
 
 
+def bundled_in(file: Path) -> list[Embedding]:
+    """The new words that a LoRA brings along; whether the file is whole is for those to say who wear it."""
+    try:
+        return [Embedding(word.lower(), file, True) for word in _bundled(file, digest_of(file))]
+    except ModelError:
+        return []
+
+
+@lru_cache(1000)
+def _bundled(file: Path, digest: str) -> tuple[str, ...]:
+    return tuple(bundled_words(read_header(file)))
+
+
 def checkpoints_of(text: str) -> list[Path]:
     """The LoRA files of a run folder or of any other, in the order in which they were saved; or the one file.
 
-    InputError when there are none.
+    New words that lie beside them are none. InputError when there are none.
     """
     path = Path(text).expanduser()
     if path.is_file():
         return [path]
-    files = [file for file in _files(path) if file.suffix == ".safetensors"]
+    files = [file for file in _files(path) if file.suffix == ".safetensors" and not is_embedding(file)]
     if not files:
-        what = "holds no .safetensors file" if path.is_dir() else "does not exist"
+        what = "holds no LoRA" if path.is_dir() else "does not exist"
         raise InputError(f"checkpoint: {text} {what}; give a LoRA, or a run folder")
     return sorted(files, key=lambda file: (_steps(file), file.name))
 

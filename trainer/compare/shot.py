@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainer import places
 from trainer.compare.options import Face, Hires, Look
 from trainer.compare.prompts import Tag, by_step, take_tags
-from trainer.compare.shelf import Embedding, Shelf, digest_of
-from trainer.downloads import models_folder
+from trainer.compare.shelf import Embedding, Shelf, bundled_in, digest_of
 from trainer.errors import InputError
 from trainer.families import FAMILIES
 from trainer.families.detect import detect
@@ -69,6 +69,12 @@ class Shot:
     face: Face | None
     detector: Path | None
 
+    @property
+    def words(self) -> tuple[Embedding, ...]:
+        """What stands for vectors: the words that its LoRAs bring along, which go before files of the same name."""
+        own = {one.word: one for lora in self.loras for one in bundled_in(lora.file)}
+        return (*own.values(), *(one for one in self.embeddings if one.word not in own))
+
     def key(self, precision: str) -> str:
         """sha256 of all that decides the pixels: files by their content, whatever they are called."""
         base = (digest_of(self.base.path), self.base.vae and digest_of(self.base.vae), self.base.clip_skip)
@@ -76,7 +82,7 @@ class Shot:
         told: dict[str, Any] = {
             "pixels": PIXELS, "precision": precision, "base": base,
             "loras": [(digest_of(lora.file), lora.unet, lora.text) for lora in self.loras],
-            "embeddings": [(one.word, digest_of(one.file)) for one in self.embeddings],
+            "embeddings": [(one.word, digest_of(one.file)) for one in self.words],
             "prompt": self.prompt, "negative": self.negative if self.cfg > 1 else "",
             "sampler": self.sampler, "steps": self.steps, "cfg": self.cfg, "seed": self.seed,
             "size": (self.width, self.height), "hires": self.hires and self.hires.model_dump(), "face": face,
@@ -107,7 +113,7 @@ class Stage:
 
     def __init__(self, look: Look) -> None:
         self.look = look
-        self.shelf = Shelf([Path(folder).expanduser() for folder in look.folders] + [models_folder()])
+        self.shelf = Shelf([Path(folder).expanduser() for folder in look.folders] + places.models())
         for folder in look.folders:
             if not Path(folder).expanduser().is_dir():
                 raise InputError(f"folders: {folder} is no folder here; give one that holds LoRAs or embeddings")

@@ -14,7 +14,7 @@ from trainer.errors import InputError
 from trainer.families.base import Conditioning, Family, Tokens
 from trainer.families.text import BEGIN, CHUNK, END, numbers_of
 from trainer.families.weights import parse_weights
-from trainer.networks.embedding_file import read_embedding
+from trainer.networks.embedding_file import read_bundled, read_embedding
 
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 KEYS = {0: ("clip_l", "emb_params", "string_to_param"), 1: ("clip_g",)}
@@ -121,7 +121,7 @@ def _row(chunk: Chunk, pad: int) -> list[int]:
 def read_vectors(one: Embedding, tables: Sequence[Tensor]) -> list[Tensor]:
     """The vectors [n, width] of an embedding for each text encoder; InputError when they are for another model."""
     try:
-        held = read_embedding(one.file)
+        held = read_bundled(one.file, one.word) if one.bundled else read_embedding(one.file)
     except InputError as error:
         raise InputError(f"prompt: {error}") from error
     found: list[Tensor] = []

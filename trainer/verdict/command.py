@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainer.imports import load
 from trainer.terminal import Stop, Tell, never, silent
 from trainer.tools.report import Report
 from trainer.toolwords import add_tool
@@ -21,6 +22,4 @@ def add(words: Any) -> None:
 
 def compare(options: Compare, tell: Tell = silent, should_stop: Stop = never, **more: Any) -> Report:
     """Compares the files of a run (trainer.verdict.run). more: `event`, told what a run folder is."""
-    from trainer.verdict.run import run
-
-    return run(options, tell, should_stop, **more)
+    return load("trainer.verdict.run").run(options, tell, should_stop, **more)

@@ -16,9 +16,9 @@ Diagnosis = Literal[
     "good", "underfit", "overfit", "burnt", "leak", "copying", "no difference", "not measured"
 ]  # fmt: skip
 
-LIKE = 0.4
-"""Likeness: 0 is the base model, 1 the data set; below, more of the base's subject is seen than of the data set's,
-even when contradicting prompts hide a part of it."""
+LIKE = 0.3
+"""Likeness: 0 is the base model, 1 the data set; the best files of the runs whose truth is known have 0.4 to 0.9, for
+contradicting prompts hide a part of it."""
 OBEYS = 0.6
 """Obedience: below, two of five things that the base model would draw are ignored."""
 BURNT = 0.5
@@ -79,7 +79,7 @@ def fault(scores: Mapping[str, float | None]) -> Diagnosis:
 
 
 def dead(rows: Sequence[Row]) -> bool:
-    """Whether no candidate draws anything else than the base model: the LoRAs do nothing."""
+    """Whether no candidate draws anything else than the base model: nothing was learned."""
     still = {"likeness": 0.0, "obedience": 1.0, "spill": 0.0, "burn": 0.0}
     told = [(row.scores[name], base) for row in rows for name, base in still.items()]
     known = [abs(score - base) < NOTHING for score, base in told if score is not None]
@@ -107,11 +107,15 @@ def next_step(found: Diagnosis, row: Row, files: Sequence[Row], facts: Facts) ->
         case "overfit" | "copying":
             return _shorter(found, row, files, facts)
         case "burnt":
-            changes = [_rate(facts, 1 / GENTLER), _alpha(facts)]
-            return f"Next run: {_or(changes)}. Until then try a lower strength."
+            gentler = _rate(facts, 1 / GENTLER)
+            if row.what != "lora":
+                return f"Next run: {gentler}."
+            return f"Next run: {_or([gentler, _alpha(facts)])}. Until then try a lower strength."
         case "leak":
             return _apart(facts)
         case "no difference":
+            if row.what != "lora":
+                return f"Next run: {_rate(facts, 10)}."
             return (
                 "Look whether the base model is of the kind that the LoRA was made for, with `lora verify`; if it is, "
                 f"next run: {_rate(facts, 10)}."
@@ -122,7 +126,8 @@ def next_step(found: Diagnosis, row: Row, files: Sequence[Row], facts: Facts) ->
 
 def _good(row: Row, files: Sequence[Row], facts: Facts) -> str:
     word = f", with {facts.trigger} in the prompt" if facts.trigger else ""
-    use = f"Use this one at strength {row.strength:g}{word}."
+    at = f" at strength {row.strength:g}" if row.what == "lora" else ""
+    use = f"Use this one{at}{word}."
     last = bool(files) and row.file == files[-1].file and len(files) > 1
     if not (last and rising(files)):
         return use

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from trainer.data.dataset import LATENT
 from trainer.families.base import Conditioning, Family
 
 SIDE = 16
-"""Features are averaged down to so many places a side."""
+"""Places a side: small pictures are enlarged until there are so many, features of large ones are averaged down."""
 TIMESTEP = 100
 """Little noise, so that colours and small parts are still there."""
 TIMESTEPS = (200, 400, 600, 800)
@@ -30,14 +31,25 @@ class BaseEye:
     """
 
     def __init__(
-        self, family: Family, size: tuple[int, int], batch: int = 4, tick: Callable[[], None] = lambda: None
+        self,
+        load: Callable[[], Family],
+        size: tuple[int, int],
+        batch: int = 4,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
-        self.family, self.size, self.batch, self.tick = family, size, batch, tick
+        self._load, self.size, self.batch, self.tick = load, size, batch, tick
+        times = max(1, -(-SIDE * LATENT // min(size)))
+        self._enlarged = size[0] * times, size[1] * times
         self._read: Conditioning | None = None
+
+    @property
+    def family(self) -> Family:
+        """The model, asked for at each use: it may make way for a candidate that is a model too."""
+        return self._load()
 
     def parts(self, pictures: Sequence[Image.Image]) -> Tensor:
         """What is seen at each place: [pictures, places, channels] float32 on the CPU."""
-        return torch.cat([self._parts(latents) for latents in self._latents(pictures)])
+        return torch.cat([self._parts(latents) for latents in self._latents(pictures, self._enlarged)])
 
     def errors(self, pictures: Sequence[Image.Image]) -> Tensor:
         """How strange each picture is: the mean squared error of the noise that is predicted without a prompt.
@@ -46,17 +58,17 @@ class BaseEye:
         """
         found = [
             torch.stack([self._predict(latents, timestep).cpu() for timestep in TIMESTEPS]).mean(0)
-            for latents in self._latents(pictures)
+            for latents in self._latents(pictures, self.size)
         ]
         return torch.cat(found)
 
     @torch.no_grad()
-    def _latents(self, pictures: Sequence[Image.Image]) -> Iterator[Tensor]:
-        """A batch at a time, [batch, 4, h, w]."""
+    def _latents(self, pictures: Sequence[Image.Image], size: tuple[int, int]) -> Iterator[Tensor]:
+        """A batch at a time, [batch, 4, h, w]; size: of the pictures, in pixels."""
         for start in range(0, len(pictures), self.batch):
             self.tick()
             fitted = [
-                ImageOps.fit(picture.convert("RGB"), self.size, Image.Resampling.LANCZOS)
+                ImageOps.fit(picture.convert("RGB"), size, Image.Resampling.LANCZOS)
                 for picture in pictures[start : start + self.batch]
             ]
             pixels = torch.from_numpy(np.stack([np.asarray(picture, np.float32) for picture in fitted]))

@@ -14,16 +14,18 @@ from trainer.compare.grid import is_whole
 from trainer.compare.info import info_of, png_of
 from trainer.compare.options import Look
 from trainer.compare.painter import Painter
+from trainer.compare.shelf import Embedding
 from trainer.compare.shot import Shot, Stage, Worn
 from trainer.data.pictures import open_picture
 from trainer.durable import write_aside
+from trainer.verdict.candidates import Saved
 from trainer.verdict.options import Compare
 from trainer.verdict.questions import Question
 from trainer.verdict.setting import Setting
 
 
 class Gallery:
-    """Draws the questions with a LoRA, or with the base model alone."""
+    """Draws the questions with a candidate, or with the base model alone."""
 
     def __init__(
         self, options: Compare, setting: Setting, asked: Sequence[Question], painter: Painter, pool: Path
@@ -37,18 +39,32 @@ class Gallery:
         self.base = self.stage.base(setting.base)
         self.asked = seeded(asked, options.seed, options.seeds)
 
-    def shots(self, worn: Worn | None) -> list[Shot]:
-        """What is drawn of a candidate; without a LoRA the prompts are bare."""
+    def shots(self, saved: Saved | None, strength: float = 1.0) -> list[Shot]:
+        """What is drawn of a candidate; without one the prompts are bare."""
         chosen = self.stage.chosen()
         made = [
-            self.stage.shot(chosen._replace(prompt=question.prompt if worn else question.bare, seed=seed))
+            self.stage.shot(chosen._replace(prompt=question.prompt if saved else question.bare, seed=seed))
             for question, seed in self.asked
         ]
-        return [replace(shot, loras=(worn,) if worn else ()) for shot in made]
+        return [self._with(shot, saved, strength) for shot in made]
 
-    def draw(self, worn: Worn | None, tick: Callable[[], None], told: Callable[[int], None]) -> list[Path]:
+    def _with(self, shot: Shot, saved: Saved | None, strength: float) -> Shot:
+        """A shot drawn with a candidate and nothing else: LoRAs that a caption names are left out."""
+        shot = replace(shot, loras=())
+        if saved is None:
+            return shot
+        if saved.what == "model":
+            return replace(shot, base=self.stage.base(str(saved.path)))
+        if saved.what == "lora":
+            return replace(shot, loras=(Worn(saved.path, strength, strength),))
+        others = [one for one in shot.embeddings if one.word != saved.word]
+        return replace(shot, embeddings=(*others, Embedding(saved.word, saved.path)))
+
+    def draw(
+        self, saved: Saved | None, strength: float, tick: Callable[[], None], told: Callable[[int], None]
+    ) -> list[Path]:
         """The files of the pictures of a candidate, those that are missing drawn. told: of how many are there."""
-        shots = self.shots(worn)
+        shots = self.shots(saved, strength)
         files = [self.pool / f"{shot.key(self.painter.precision)}.png" for shot in shots]
         missing = list({file: place for place, file in enumerate(files) if not is_whole(file)}.values())  # once each
         told(len(files) - len(missing))

@@ -27,6 +27,7 @@ from trainer.report import Report
 from trainer.runfolder import RunFolder
 from trainer.sample import resting
 from trainer.terminal import Stop, Stopped
+from trainer.verdict.candidates import losses_of, what_trained
 from trainer.verdict.eyes import BaseEye
 from trainer.verdict.gallery import open_all, seeded
 from trainer.verdict.measures import LARGEST
@@ -36,7 +37,7 @@ from trainer.verdict.patience import why_end
 from trainer.verdict.questions import Question, questions_of
 from trainer.verdict.scale import BaseWitness, Exhibit
 from trainer.verdict.scores import Row
-from trainer.verdict.setting import losses_of, read_captions
+from trainer.verdict.setting import read_captions
 
 SAMPLER: str = Compare.model_fields["sampler"].default
 
@@ -106,7 +107,7 @@ class Lookout:
         name = self.config.output.name
         file = self.folder.checkpoints / (final_name(name) if step == self.steps else epoch_name(name, epoch))
         losses = losses_of(self.folder).get(step, {})
-        row = Row(str(file), file.stem, 1.0, epoch, step, values=values, losses=losses)
+        row = Row(str(file), file.stem, 1.0, epoch, step, "file", values, losses, what_trained(self.config))
         check([row])
         self.report.score(step, epoch, {**row.to_json(), "pictures": [str(picture) for picture in files]})
 
@@ -114,7 +115,7 @@ class Lookout:
         """What is asked, what the base model draws of it, and who looks."""
         watch = self.config.compare
         mine = [picture for picture in self.pictures.pictures if not picture.folder.reg]
-        topic, captions = read_captions(mine, self.config.captions)
+        topic, captions = read_captions(mine, self.config.captions, config=self.config)
         questions = questions_of(topic, captions, watch.questions)
         asked = seeded(questions, self.config.sample.seed, watch.seeds)
         by_chance = sorted({picture.digest: picture.path for picture in mine}.items())
@@ -122,7 +123,7 @@ class Lookout:
         with self.network.aside():
             files = self._draw("base", [(question.bare, seed) for question, seed in asked], tick)
             base = open_all(files)
-            eye = BaseEye(self.family, base[0].size, self.config.train.batch, tick)
+            eye = BaseEye(lambda: self.family, base[0].size, self.config.train.batch, tick)
             exhibit = Exhibit(asked, base, data, [topic.bare(text) for text in captions])
             witness = BaseWitness(eye, exhibit)
         told = [{**asdict(question), "seed": seed} for question, seed in asked]

@@ -16,7 +16,7 @@ from trainer.captioners.options import OrPath
 from trainer.captioners.tags import LABELS
 from trainer.config.parts import Part, Text
 from trainer.data.pictures import plain
-from trainer.downloads import models_folder
+from trainer.downloads import in_models, models_folder
 from trainer.errors import InputError
 from trainer.images.models import model_files
 
@@ -154,8 +154,8 @@ def _vision(kind: Kind, given: str | None, kinds: tuple[str, ...], remedy: str) 
 
 
 def _in_folder(kinds: tuple[str, ...]) -> Iterator[Path]:
-    folders = [config.parent for config in models_folder().rglob("config.json")]
-    files = [file for name in PUBLISHED for file in models_folder().rglob(f"{name}.safetensors")]
+    folders = [config.parent for config in in_models("config.json")]
+    files = [file for name in PUBLISHED for file in in_models(f"{name}.safetensors")]
     there = {model: _size(model) for model in {*folders, *files} if architecture(model) in kinds}
     readers = [model for model in there if architecture(model) in READERS]
     for some in (readers, there.keys() - readers):
@@ -194,7 +194,7 @@ def _tagger(given: str | None) -> Found:
     there = {
         labels.parent: graph.stat().st_size
         for name in LABELS
-        for labels in models_folder().rglob(name)
+        for labels in in_models(name)
         for graph in (labels.with_name(graph) for graph in GRAPHS)
         if graph.is_file()
     }

@@ -16,7 +16,7 @@ class Compare(Part):
     """Find the best file of a run: draw with each, measure, and say which one, at which strength, and why."""
 
     folder: Annotated[Folder, Field(title="Run")]
-    """A run folder, or any folder of LoRAs of one training."""
+    """A run folder, or any folder of LoRAs, models or embeddings of one training."""
     data: Annotated[Text, Field(title="Image folder"), IsPath()] = None
     """The pictures that were trained on; empty takes those of the run."""
     base: Annotated[Text, Field(title="Base model"), IsPath()] = None
@@ -24,7 +24,7 @@ class Compare(Part):
     trigger: Annotated[Text, Field(title="Trigger word")] = None
     """The word that stands for the subject; empty finds it in the captions."""
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1)] = (1.0, 0.8, 0.6)
-    """Every file is tried at the first; the best ones at the others too."""
+    """Every LoRA is tried at the first; the best ones at the others too. Models and embeddings have none."""
     finalists: Annotated[int, Field(ge=1, le=100, title="Files tried at every strength")] = 3
     """How many of the best files that is; each takes as many pictures again for each of those strengths."""
     average: Annotated[bool, Field(title="Average neighbours")] = True

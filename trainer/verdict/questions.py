@@ -27,10 +27,10 @@ class Context(NamedTuple):
     tag: str
 
 
+GREY = Context("on a grey background", "grey background")
 PLACES = (
     Context("at night", "night"), Context("in the sea", "sea"), Context("on snow", "snow"),
-    Context("in the desert", "desert"), Context("on grass", "grass"),
-    Context("on a grey background", "grey background"), Context("in a forest", "forest"),
+    Context("in the desert", "desert"), Context("on grass", "grass"), GREY, Context("in a forest", "forest"),
     Context("on a city street", "city street"),
 )  # fmt: skip
 LOOKS = (
@@ -48,6 +48,8 @@ OTHERS = (
     "a tree",
 )  # fmt: skip
 """What has nothing to do with the data set."""
+COLOURS = ("red", "blue", "green", "yellow", "white", "black", "purple", "brown")
+"""For what is not a person; each stands after `a`."""
 MOST = 0.8
 """Share of the captions that a trigger stands in."""
 
@@ -138,10 +140,32 @@ def questions_of(topic: Topic, captions: Sequence[str], count: int) -> list[Ques
         prompt = topic.within(context)
         asked.append(Question("contradicting", prompt, topic.bare(prompt), context.phrase))
     if topic.trigger:
-        known = spread(sorted({topic.bare(text) for text in captions}), count - count // 2)
-        others = [f"{other} {place.phrase}" for other, place in islice(zip(OTHERS, PLACES, strict=False), count // 2)]
-        asked += [Question("plain", text, text) for text in [*known, *others] if text]
+        kin = _kin(topic, captions)[: count // 2]
+        left = count - len(kin)
+        known = spread(sorted({topic.bare(text) for text in captions}), left - left // 2)
+        others = [f"{other} {place.phrase}" for other, place in islice(zip(OTHERS, PLACES, strict=False), left // 2)]
+        asked += [Question("plain", text, text) for text in [*kin, *known, *others] if text]
     return asked
+
+
+def _kin(topic: Topic, captions: Sequence[str]) -> list[str]:
+    """Others of its kind, which must not turn into it: a woman with long red hair, a red creature.
+
+    All before the same grey, so that nothing differs but their looks.
+    """
+    if not topic.kind:
+        return []
+
+    def strange(tag: str) -> bool:
+        return not any(_has(caption, tag) for caption in captions)
+
+    if topic.kind.lower() in PEOPLE:
+        kin = [topic.bare(topic.within(look)) for look in LOOKS if strange(look.tag)]
+    else:
+        before = re.sub(r"(?i)\ban $", "a ", topic.bare(topic.opening)[: -len(topic.kind)])
+        kin = [f"{before}{colour} {topic.kind}" for colour in COLOURS if strange(colour)]
+    ground = f", {GREY.tag}" if topic.is_tags else f" {GREY.phrase}"
+    return [other + ground for other in kin]
 
 
 def own(topic: Topic, kind: Kind, prompts: Sequence[str]) -> list[Question]:

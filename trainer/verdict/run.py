@@ -16,17 +16,16 @@ from trainer.checkpoint import PRECISIONS
 from trainer.compare.denoise import Tick
 from trainer.compare.generate import Event, quiet, say, ticking
 from trainer.compare.options import Look
-from trainer.compare.painter import Painter, PaintError
+from trainer.compare.painter import Painter
 from trainer.compare.plan import BARE
-from trainer.compare.shot import Worn
-from trainer.durable import make_folder, write_json
+from trainer.durable import DiskError, make_folder, write_json
 from trainer.errors import InputError
 from trainer.families.base import Family
-from trainer.networks.lora_file import NetworkError
 from trainer.terminal import Stop, Stopped, Tell, never, silent
 from trainer.tools.average import run as write_average
 from trainer.tools.options import Average
 from trainer.tools.report import Report
+from trainer.verdict.candidates import AVERAGES, Saved
 from trainer.verdict.eyes import BaseEye
 from trainer.verdict.gallery import Gallery, open_all
 from trainer.verdict.measures import LARGEST
@@ -35,7 +34,7 @@ from trainer.verdict.options import Compare
 from trainer.verdict.questions import KINDS, Question, own, questions_of
 from trainer.verdict.scale import BaseWitness, Exhibit, Witness
 from trainer.verdict.scores import Row
-from trainer.verdict.setting import AVERAGES, Saved, Setting, setting_of
+from trainer.verdict.setting import Setting, setting_of
 from trainer.verdict.verdict import Verdict, judge
 from trainer.verdict.witnesses import call
 
@@ -119,7 +118,7 @@ class Comparison:
         self.reference = self._draw(None)
         self.event("reference", pictures=[str(file) for file in self.reference])
         self._witnesses = self._call(open_all(self.reference))
-        first, *others = dict.fromkeys(self.options.strengths)
+        first, *others = self.setting.strengths(self.options.strengths)
         for saved in self.setting.files:
             self.measure(saved, first)
         best = sorted(self.rows, key=lambda row: -row.total)
@@ -134,21 +133,24 @@ class Comparison:
         """Draws with a file at a strength, and adds its row; one that does not fit or gives NaN is left out."""
         before = self._done
         try:
-            files = self._draw(Worn(saved.path, strength, strength))
-        except (PaintError, NetworkError) as error:
+            files = self._draw(saved, strength)
+        except DiskError:
+            raise
+        except InputError as error:
             self._done = before
             if any(row.file == str(saved.path) for row in self.rows) or saved not in self.files:
                 self._skipped += 1  # it is there at another strength
             else:
                 self.files.remove(saved)
-            self._note(f"{saved.label} at strength {strength:g} was left out: {error}")
+            at = f" at strength {strength:g}" if saved.what == "lora" else ""
+            self._note(f"{saved.label}{at} was left out: {error}")
             self.tell(self._done, self._total)
             return
         self._undress()
         pictures = open_all(files)
         values = together([witness.values(pictures) for witness in self._witnesses])
         facts = saved.label, strength, saved.epoch, saved.step, saved.kind
-        row = Row(str(saved.path), *facts, values, saved.losses)
+        row = Row(str(saved.path), *facts, values, saved.losses, saved.what)
         self.rows.append(row)
         self.pictures[row.file, strength] = files
         self.event("score", row=self._shown(row))
@@ -160,23 +162,23 @@ class Comparison:
 
     @property
     def _averages(self) -> bool:
-        return self.options.average and len(self.files) > 2
+        return self.setting.averages(self.options.average, len(self.files))
 
     @property
     def _total(self) -> int:
         """Pictures in all."""
-        files, strengths = len(self.files), len({*self.options.strengths})
+        files, strengths = len(self.files), len(self.setting.strengths(self.options.strengths))
         finals = min(files, self.options.finalists) * (strengths - 1)
         return len(self.gallery.asked) * (1 + files + finals + self._averages * strengths - self._skipped)
 
-    def _draw(self, worn: Worn | None) -> list[Path]:
+    def _draw(self, saved: Saved | None, strength: float = 1.0) -> list[Path]:
         before = self._done
 
         def count(drawn: int) -> None:
             self._done = before + drawn
             self.tell(self._done, self._total)
 
-        return self.gallery.draw(worn, self.tick, count)
+        return self.gallery.draw(saved, strength, self.tick, count)
 
     def _undress(self) -> Family:
         """The base model as it came."""
@@ -186,7 +188,7 @@ class Comparison:
 
     def _call(self, base: Sequence[Image.Image]) -> list[Witness]:
         """Who looks at the pictures. base: what the base model drew."""
-        eye = BaseEye(self._undress(), base[0].size, self.options.batch, self.tick)
+        eye = BaseEye(self._undress, base[0].size, self.options.batch, self.tick)
         by_chance = sorted({picture.digest: picture.path for picture in self.setting.pictures}.items())
         data = open_all([path for _, path in by_chance[:LARGEST]], self.setting.background)
         bare = [self.setting.topic.bare(text) for text in self.setting.captions]
@@ -231,11 +233,12 @@ class Comparison:
 
     def told(self, verdict: Verdict | None) -> dict[str, Any]:
         """All of it for the page."""
+        bare = BARE if self.setting.what == "lora" else "base model"
         return {
             "folder": str(self.setting.folder), "base": self.setting.base, "trigger": self.setting.topic.trigger,
             "when": time.time(), "verdict": verdict.to_json() if verdict else None,
             "rows": [self._shown(row) for row in self.rows],
-            "reference": {"label": BARE, "pictures": [str(file) for file in self.reference]},
+            "reference": {"label": bare, "pictures": [str(file) for file in self.reference]},
             "asked": self.asked(), "notes": self.notes, "eyes": self.eyes,
         }  # fmt: skip
 

@@ -53,24 +53,27 @@ class BaseWitness:
         self.base, self.data = eye.parts(exhibit.base), eye.parts(exhibit.data)
         self.subject, self.plain = exhibit.of("subject", "contradicting"), exhibit.of("plain")
         self.contradicting = exhibit.of("contradicting")
-        self.likeness = measures.Likeness(self.data, self.base[self.subject])
+        self.evened = measures.Evened(torch.cat([self.base, self.data]))
+        base, data = self.evened(self.base), self.evened(self.data)
+        self.likeness = measures.Likeness(data, base[self.subject])
         self.whole = measures.Whole(self.base)
         self.usual = [measures.pixels(picture) for picture in (*exhibit.base, *exhibit.data)]
         strange = torch.cat([eye.errors(exhibit.base), eye.errors(exhibit.data)])
         self.strange = float(strange.max())
         self.told = exhibit.of("contradicting", "plain")
         bare = [exhibit.asked[place][0].bare for place in self.told]
-        self.content = measures.Content(self.base[self.told], self.data, bare)
+        self.content = measures.Content(base[self.told], data, bare)
 
     def values(self, pictures: Sequence[Image.Image]) -> dict[str, tuple[float, ...]]:
         """All measures that there are questions for."""
         parts = self.eye.parts(pictures)
+        evened = self.evened(parts)
         prompts = [question.prompt for question, _ in self.exhibit.asked]
         mine, whole = parts[self.subject], self.whole
         shown = torch.zeros(len(parts))
-        shown[self.told] = self.content.of(parts[self.told])
+        shown[self.told] = self.content.of(evened[self.told])
         found: dict[str, Tensor] = {
-            "likeness": self.likeness.of(mine),
+            "likeness": self.likeness.of(evened[self.subject]),
             "copying": measures.copying(whole, mine, self.data),
             "variety": measures.variety(whole, mine, self.base[self.subject], [prompts[n] for n in self.subject]),
             "burn": self._burn([pictures[n] for n in self.subject]),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 Kind = Literal["file", "average"]
+What = Literal["lora", "model", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ LOSSES = ("train_loss", "held_out_loss", "gap")
 
 @dataclass(frozen=True)
 class Row:
-    """A candidate: a LoRA file at a strength.
+    """A candidate: a LoRA file at a strength; or a model or an embedding, whose strength is 1.
 
     values: for each measure one number for each picture (or prompt) it is seen on, the same ones in the same order in
     every row, so that rows can be compared picture by picture; empty where it was not measured.
@@ -63,6 +64,7 @@ class Row:
     kind: Kind = "file"
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     losses: Mapping[str, float | None] = field(default_factory=dict)
+    what: What = "lora"
 
     @property
     def scores(self) -> dict[str, float | None]:
@@ -79,9 +81,10 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """All of it for the page."""
-        told = {"file": self.file, "label": self.label, "strength": self.strength, "epoch": self.epoch}
-        return {**told, "step": self.step, "kind": self.kind, "values": {k: list(v) for k, v in self.values.items()},
-                "scores": self.scores, "total": self.total}  # fmt: skip
+        told: dict[str, Any] = {"file": self.file, "label": self.label, "strength": self.strength, "epoch": self.epoch}
+        told |= {"step": self.step, "kind": self.kind, "what": self.what}
+        values = {name: list(value) for name, value in self.values.items()}
+        return {**told, "values": values, "scores": self.scores, "total": self.total}
 
 
 def total(scores: Mapping[str, Any]) -> Any:

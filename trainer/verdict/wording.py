@@ -45,8 +45,8 @@ def name(row: Row) -> str:
 
 
 def candidate(row: Row) -> str:
-    """A candidate with its strength."""
-    return f"{name(row)} at strength {row.strength:g}"
+    """A candidate with its strength, where it has one."""
+    return f"{name(row)} at strength {row.strength:g}" if row.what == "lora" else name(row)
 
 
 def capital(text: str) -> str:
@@ -207,7 +207,8 @@ def _why(pick: Row, ties: Sequence[Row], rows: Sequence[Row]) -> str:
         return f"the strength nearest to {low:g} to {high:g}"
     if pick.total > max(row.total for row in ties):
         return f"the {'best' if several else 'better'} on average"
-    return "of the best on average, the earliest at the most usual strength"
+    usual = " at the most usual strength" if pick.what == "lora" else ""
+    return f"of the best on average, the earliest{usual}"
 
 
 def preference(row: Row, age: float) -> tuple[float, float]:

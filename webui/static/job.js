@@ -245,11 +245,11 @@ class Job extends Live {
     if (key === this.filesKey) return false
     this.filesKey = key
     const item = (name, path, size, more) => h('li', {}, h('a', { href: address(path), download: true }, name), h('span', { class: 'lk-soft' }, [has(size) && bytes(size), more].filter(Boolean).join(', ')))
-    const final = line.files.filter(file => !/-(\d{6}|step\d{8})\.safetensors$/.test(file.file))
+    const final = line.files.filter(file => !/-(\d{6}|step\d{8})(\.safetensors)?$/.test(file.file))
     const others = line.files.filter(file => !final.includes(file)).reverse()
     this.files.replaceChildren(
       h('ul', {},
-        final.map(file => item(file.file.split('/').at(-1), file.url, file.size, line.state === 'done' && 'the finished LoRA')),
+        final.map(file => item(file.file.split('/').at(-1), file.url, file.size, line.state === 'done' && 'finished')),
         others.map(file => item(file.file.split('/').at(-1), file.url, file.size)),
         item('config.json', filePath(line.id, 'config.json'), null, 'the settings'), item('stdout.log', filePath(line.id, 'stdout.log'), null, 'the whole log')),
       h('div', { class: 'lk-row' }, line.files.length > 0 && button('Which file is best?', () => which(line.id), { class: `lk-button ${line.state === 'done' ? 'lk-primary' : ''}` }),
@@ -288,7 +288,7 @@ function sentence(line, state, story) {
   if (state === 'running') return `Epoch ${progress.epoch} of ${progress.epochs}. Done at ${clock(Date.now() / 1000 + progress.left_s)}, in ${duration(progress.left_s)}.`
   if (state === 'queued' && line.at > Date.now() / 1000) return `It starts at ${clock(line.at)}.`
   if (state === 'queued') return line.place ? `It waits in the queue, with ${line.place} before it.` : 'It is the next in the queue.'
-  if (state === 'done') return `Done${story.ending?.time ? ` at ${clock(story.ending.time)}` : ''}. Download the LoRA under Files, or find out which of them is best.`
+  if (state === 'done') return `Done${story.ending?.time ? ` at ${clock(story.ending.time)}` : ''}. Download it under Files, or find out which of them is best.`
   if (state === 'stopped' && story.ending?.text) return story.ending.text
   return { paused: `Paused${at}.`, stopped: `Stopped${at}; what was learned is saved.`, error: `It failed${at}.`, interrupted: `It was cut off${at}.` }[state] || ''
 }

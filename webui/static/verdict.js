@@ -41,7 +41,7 @@ class Verdict extends Live {
     this.told_ = notice()
     this.form = h('likeness-verdict-form')
     this.fold = h('details', { class: 'lk-fold lv-form', open: true }, h('summary', {}, 'Compare its files'), this.form)
-    this.none = h('p', { class: 'lk-empty', hidden: true }, 'No training has LoRA files yet. Train one, and come back: this tells you which of its files to use.')
+    this.none = h('p', { class: 'lk-empty', hidden: true }, 'No training has files yet. Train one, and come back: this tells you which of its files to use.')
     this.start = h('section', { class: 'lk-card lv-card' }, h('header', { class: 'lk-head' }, h('label', { for: 'lv-run' }, 'Which file is best of'), this.picker, this.facts), this.told_, this.none, this.fold)
     this.task = h('likeness-task', { job: 'compare.verdict', hidden: true })
     this.table = new Table(row => this.use(row))

@@ -1,6 +1,7 @@
 // <likeness-verdict-curve>: total and likeness of the files over their epochs, a line for each strength.
 import { Chart, COLOURS } from '../chart.js'
 import { h, has, svg } from '../tools.js'
+import { isLora } from './told.js'
 
 const SCORES = { total: row => row.total, likeness: row => row.scores.likeness }
 
@@ -43,7 +44,7 @@ class Curve extends Chart {
 
   explain() {
     super.explain(false)
-    this.legend.append(h('span', { class: 'lk-soft' }, this.lines.length > 1 ? `by ${this.unit}` : `at ${this.runs[0]?.name}, by ${this.unit}`))
+    this.legend.append(h('span', { class: 'lk-soft' }, this.lines.length > 1 || !this.runs[0]?.rows.every(isLora) ? `by ${this.unit}` : `at ${this.runs[0].name}, by ${this.unit}`))
   }
 
   words() {

@@ -1,6 +1,6 @@
 // One picture of the wall large: arrow keys go to other candidates and prompts; what was measured on it stands below.
 import { button, h, pictureAt, say } from '../tools.js'
-import { KEYS } from './told.js'
+import { KEYS, words } from './told.js'
 
 export function enlarge(wall, x, y) {
   let here = [x, y]
@@ -11,7 +11,7 @@ export function enlarge(wall, x, y) {
     const { prompt: asked, bare, seed } = told.asked[place]
     picture.src = pictureAt(column.pictures[place], 1024, 0)
     picture.alt = wall.words(...here)
-    say(title, column.row ? `${column.name} at strength ${column.row.strength}` : 'No LoRA: the base model alone')
+    say(title, column.row ? words(column.row) : `${column.name}: the base model alone`)
     say(prompt, `${column.row ? asked : bare} · seed ${seed}`)
     say(figures, column.row ? told.seen(column.row, place).map(([name, value]) => `${measures[name].title.toLowerCase()} ${(Math.abs(value) < 0.005 ? 0 : value).toFixed(2)}`).join(' · ') : '')
     for (const [key, node] of Object.entries(arrows)) node.setAttribute('aria-disabled', !wall.step(here, KEYS[key]))

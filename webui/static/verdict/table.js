@@ -1,6 +1,6 @@
 // The candidates and what was measured of each: bars with figures, sorted by any of them.
 import { button, h, has, loss } from '../tools.js'
-import { ageOf, fileName, keyOf, nameOf, strengthOf } from './told.js'
+import { ageOf, fileName, isLora, keyOf, nameOf, strengthOf, words } from './told.js'
 
 const WHICH = { title: 'File', about: 'a file of the run, or an average of several; sorted by when it was saved', good: true }
 const STRENGTH = { title: 'Strength', about: 'at which the LoRA is worn, as in <lora:name:0.8>', good: false }
@@ -18,7 +18,7 @@ export class Table {
   draw(told, measures) {
     this.told = told
     this.measures = Object.fromEntries(Object.entries(measures).filter(([name]) => told.rows.some(row => has(row.scores[name]))))
-    const columns = [['file', WHICH], ['strength', STRENGTH], ['total', TOTAL], ...Object.entries(this.measures)]
+    const columns = [['file', WHICH], ...(told.rows.every(isLora) ? [['strength', STRENGTH]] : []), ['total', TOTAL], ...Object.entries(this.measures)]
     const focused = this.node.contains(document.activeElement) && document.activeElement.dataset.by
     const rows = [...told.rows].sort((a, b) => this.order(a, b))
     this.node.replaceChildren(h('table', { class: 'lv-table' },
@@ -54,9 +54,9 @@ export class Table {
     const mark = isPick ? 'the pick' : isBest ? 'the best of them' : told.ties.includes(row) ? 'ties with it' : ''
     return h('tr', { 'data-key': keyOf(row), class: isPick || isBest ? 'lv-pick' : null },
       h('th', { scope: 'row', class: 'lv-name', title: row.file }, nameOf(row), mark && h('span', { class: 'lv-mark' }, mark), h('span', { class: 'lk-soft' }, fileName(row))),
-      h('td', {}, strengthOf(row)), this.bar(row.total, true),
+      isLora(row) && h('td', {}, strengthOf(row)), this.bar(row.total, true),
       Object.entries(this.measures).map(([name, measure]) => measure.loss ? h('td', { class: 'lv-figure' }, name === 'gap' ? percent(row.scores.gap) : loss(row.scores[name])) : this.bar(row.scores[name], measure.good)),
-      h('td', { class: 'lv-last' }, button('Use', () => this.use(row), { class: `lk-button lk-small${isPick ? ' lk-primary' : ''}`, title: 'Use this one', 'aria-label': `Use ${nameOf(row)} at strength ${strengthOf(row)}` })))
+      h('td', { class: 'lv-last' }, isLora(row) && button('Use', () => this.use(row), { class: `lk-button lk-small${isPick ? ' lk-primary' : ''}`, title: 'Use this one', 'aria-label': `Use ${words(row)}` })))
   }
 
   bar(value, good) {

@@ -19,7 +19,10 @@ export function nameOf(row) {
 
 export const strengthOf = row => number(row.strength)
 
-export const words = row => `${nameOf(row)} at strength ${strengthOf(row)}`
+// Whole models and embeddings are what they are: no strength, and no folder of LoRAs to put them into.
+export const isLora = row => !row.what || row.what === 'lora'
+
+export const words = row => isLora(row) ? `${nameOf(row)} at strength ${strengthOf(row)}` : nameOf(row)
 
 // The age of a file among the others: its step, else its epoch; averages come last.
 export const ageOf = row => row.kind === 'file' ? row.step ?? row.epoch ?? Infinity : Infinity
@@ -29,6 +32,7 @@ export class Told {
     Object.assign(this, told)
     this.byAge = [...this.rows].sort((a, b) => (ageOf(a) > ageOf(b)) - (ageOf(a) < ageOf(b)) || b.strength - a.strength)
     this.strengths = [...new Set(this.rows.map(row => row.strength))].sort((a, b) => b - a)
+    this.bare = this.rows.every(isLora) ? 'No LoRA' : 'Untrained'
     this.pick = this.find(this.verdict?.pick)
     this.best = this.find(this.verdict?.best)
     this.ties = (this.verdict?.ties || []).map(mark => this.find(mark)).filter(Boolean)

@@ -1,7 +1,7 @@
 // The picture wall: what every candidate drew for the same prompts and seeds, beside what the base model draws alone.
 import { h, newId, pictureAt } from '../tools.js'
 import { enlarge } from './large.js'
-import { KEYS, KINDS, keyOf, nameOf, strengthOf } from './told.js'
+import { KEYS, KINDS, isLora, keyOf, nameOf, strengthOf } from './told.js'
 
 const SIZE = 256 // px of small pictures that are asked for
 const ALL = 'all'
@@ -28,7 +28,7 @@ export class Wall {
     this.kinds.replaceChildren(this.switch('Which prompts', [[ALL, 'All prompts'], ...kinds.map(kind => [kind, KINDS[kind]])], this.kind, kind => { this.kind = kind }))
     this.strengths.replaceChildren(told.strengths.length > 1 ? this.switch('Strength', [...told.strengths.map(one => [one, String(one)]), [ALL, 'All strengths']], strength, one => { this.strength = one }) : '')
     this.columns = [
-      { row: null, name: 'No LoRA', pictures: told.reference.pictures },
+      { row: null, name: told.bare, pictures: told.reference.pictures },
       ...told.byAge.filter(row => strength === ALL || row.strength === strength).map(row => ({ row, name: nameOf(row), pictures: row.pictures || [] })),
     ]
     this.places = told.asked.flatMap((one, place) => this.kind === ALL || one.kind === this.kind ? [place] : [])
@@ -51,7 +51,7 @@ export class Wall {
   head({ row, name }) {
     const { pick, best } = this.told, isBest = row && row === (pick || best)
     return h('th', { scope: 'col', class: row ? null : 'lg-base', 'data-key': row && keyOf(row) }, h('span', { class: 'lg-label' }, name),
-      row ? h('span', { class: 'lg-count' }, `at ${strengthOf(row)}`) : h('span', { class: 'lg-mark' }, 'base model'),
+      row ? isLora(row) && h('span', { class: 'lg-count' }, `at ${strengthOf(row)}`) : h('span', { class: 'lg-mark' }, 'base model'),
       isBest && h('span', { class: 'lv-mark' }, pick ? 'the pick' : 'the best'))
   }
 
@@ -69,7 +69,7 @@ export class Wall {
 
   words(x, y) {
     const { row, name } = this.columns[x], { prompt, bare, seed } = this.told.asked[this.places[y]]
-    return `${row ? `${name} at ${strengthOf(row)}` : name}, ${row ? prompt : bare}, seed ${seed}`
+    return `${row && isLora(row) ? `${name} at ${strengthOf(row)}` : name}, ${row ? prompt : bare}, seed ${seed}`
   }
 
   // The next picture from a place in a direction; null where there is none.
