@@ -1,17 +1,18 @@
 """Trains in pairs of processes: `python -m tests.pair`, with [[how, run folder], ...] as JSON on stdin.
 
 how: `own`, where the first starts the second; `launcher`, where both were started; `stopped`, the same, and someone
-asks them to stop; `fails`, and the second runs out of memory at its second step. Prints the exit codes of each pair.
+asks them to stop; `fails`, and the second runs out of memory at its second step; `killed`, and there it is killed, of
+two where the first starts the second. Prints the exit codes of each pair.
 The heavy imports are done once, before the first process is forked. An alarm ends each, whatever it waits for.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,6 @@ class Fork:
                 signal.alarm(PATIENCE)
                 os.close(write)
                 os.dup2(read, 0)
-                sys.stdin = os.fdopen(0)
                 code = work()
             finally:
                 os._exit(code)
@@ -67,13 +67,15 @@ def member(path: Path, rank: int, port: int, how: str) -> int:
     """What one of two processes does."""
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in told.items()})
-    if how == "led":
+    if how == "killed":
         os.environ[several.LED] = "1"
-    if how == "fails" and rank == 1:
+    if how in ("fails", "killed") and rank == 1:
         real, calls = trainer.train.micro_loss, iter(range(100))
 
         def full(*words: Any) -> Any:
             if next(calls) == 3:  # the rehearsal, and two batches of the first step, went well
+                if how == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return real(*words)
 
@@ -81,16 +83,17 @@ def member(path: Path, rank: int, port: int, how: str) -> int:
     return trainer.train.run(RunFolder(path))
 
 
-def leader(path: Path) -> int:
-    """The first of two, which starts the second."""
+def leader(path: Path, dies: bool) -> int:
+    """The first of two, which starts the second: as it does for everyone, or, if that is to be killed, as a fork."""
+    real, others = several._help, list[Any]()
 
-    def begin(folder: RunFolder, flags: Sequence[str], rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
-        assert size == 2
-        second: Any = Fork(lambda: member(folder.path, rank, port, "led"))
-        return second
+    def begin(folder: RunFolder, flags: Sequence[str], rank: int, size: int, port: int) -> Any:
+        fork = dies and Fork(lambda: member(folder.path, rank, port, "killed"))
+        others.append(fork or real(folder, flags, rank, size, port))
+        return others[-1]
 
     several._help = begin
-    return trainer.train.run(RunFolder(path))
+    return trainer.train.run(RunFolder(path)) or max(abs(other.poll()) for other in others)
 
 
 def free_port() -> int:
@@ -101,8 +104,8 @@ def free_port() -> int:
 
 def pair(how: str, path: Path) -> list[int]:
     """The exit codes of a pair."""
-    if how == "own":
-        return [Fork(lambda: leader(path)).wait()]
+    if how in ("own", "killed"):
+        return [Fork(lambda: leader(path, how == "killed")).wait()]
     port = free_port()
     if how == "stopped":
         RunFolder(path).send("stop")
@@ -112,5 +115,6 @@ def pair(how: str, path: Path) -> list[int]:
 
 if __name__ == "__main__":
     signal.alarm(2 * PATIENCE)
+    gc.freeze()  # else each fork would look through all that was imported
     found = [pair(how, Path(path)) for how, path in json.load(sys.stdin)]
     print(json.dumps(found))

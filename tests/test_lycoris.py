@@ -75,7 +75,6 @@ FILES: dict[str, list[tuple[str, Tree]]] = {
 """Files for each row of the table of who loads what."""
 CONVOLVED = ("locon", "loha", "native")
 """Types whose options are for convolutions."""
-CHECKPOINTED: Tree = {"train": {"checkpointing": True}}
 GOLDEN = Path(__file__).parent / "golden" / "networks.json"
 
 
@@ -165,11 +164,12 @@ def test_files_compute_what_the_library_computes(
 
 
 def test_peft_computes_the_same(model: Any, shaken: Any) -> None:
-    """LoHa and LoKr of peft with our matrices; its LoKr multiplies in the same order."""
+    """LoHa, LoKr, DoRA and (IA)3 of peft with our matrices; its LoKr multiplies in the same order."""
     for kind, options, names in (
         ("loha", {"rank": 3, "alpha": 2}, ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")),
         ("lokr", {"rank": 1, "alpha": 1, "factor": 4}, ("lokr_w1", "lokr_w2_a", "lokr_w2_b")),
         ("locon", {"rank": 3, "alpha": 2, "dora": True}, ("lora_down.weight", "lora_up.weight", "dora_scale")),
+        ("ia3", {}, ()),
     ):
         network = shaken(model, config(kind, preset="attn-mlp", unet_only=True, **options)).eval()
         name = next(name for name, layer in network.layers.items() if isinstance(layer.frozen[0], nn.Linear))
@@ -184,6 +184,8 @@ def test_peft_computes_the_same(model: Any, shaken: Any) -> None:
             told: Any = peft.LoHaConfig(r=3, alpha=2, **common)
         elif kind == "lokr":
             told = peft.LoKrConfig(r=1, alpha=1, decompose_factor=4, **common)
+        elif kind == "ia3":
+            told = peft.IA3Config(target_modules=["layer"], feedforward_modules=["layer"])
         else:
             told = peft.LoraConfig(r=3, lora_alpha=2, use_dora=True, target_modules=["layer"])
         theirs = peft.get_peft_model(holder, told).base_model.model["layer"]
@@ -192,6 +194,8 @@ def test_peft_computes_the_same(model: Any, shaken: Any) -> None:
                 home = getattr(theirs, PEFT.get(key, key))["default"]
                 home = home.weight if isinstance(home, nn.Module) else home
                 home.copy_(tensors[f"{name}.{key}"].view(home.shape))
+            if kind == "ia3":  # ours are what is added to a factor of 1
+                theirs.ia3_l["default"].copy_(1 + tensors[f"{name}.weight"].view(1, -1))
         torch.testing.assert_close(ours, theirs.eval()(x), rtol=1e-4, atol=1e-5)
         holder["layer"] = frozen
 
@@ -248,12 +252,11 @@ def test_steps_are_the_golden_ones(kind: str, model: Any) -> None:
     assert moved == {"lora_up"} if kind == "lora_fa" else moved
 
 
-@pytest.mark.parametrize("kind", ["lora_fa", "locon"])
-def test_a_training_goes_on_to_the_bit(kind: str, train: Train, tmp_path: Path) -> None:
-    """One step, a stop, and one more give the file of two steps."""
-    few = {} if kind == "lora_fa" else {"preset": "unet-convblock-only"}
+def test_a_lora_fa_goes_on_to_the_bit(train: Train, tmp_path: Path) -> None:
+    """One step, a stop, and one more give the file of two steps; the other types are in test_resume_methods.py."""
+    network = {"type": "lora_fa", **KINDS["lora_fa"]}
     folder = train(
-        {"network": {"type": kind, **KINDS[kind], **few}, "save": {"state_minutes": 0, "state_keep": 9}, **CHECKPOINTED}
+        {"network": network, "save": {"state_minutes": 0, "state_keep": 9}, "train": {"checkpointing": True}}
     )
     again = RunFolder.create(tmp_path / "again", folder.config())
     again.states.mkdir(parents=True, exist_ok=True)
@@ -514,6 +517,8 @@ def test_metadata_is_in_the_words_of_sd_scripts() -> None:
     assert {one.type for one in TYPES.values()} == {
         kind.model_fields["type"].default for kind in members(get_args(Network)[0])
     } - {"embedding", "full_model"}
+    golden = {*json.loads(GOLDEN.read_text()), "lora"}  # a LoRA's are in losses.json
+    assert {one.type for one in TYPES.values()} == golden
 
 
 def test_the_page_of_networks_is_up_to_date() -> None:

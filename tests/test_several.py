@@ -62,14 +62,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patch.setenv("LIKENESS_HOME", str(home / "home"))
         alone, pair = folder("alone", ALONE), folder("pair", TOGETHER)
         halted, failing = folder("halted", TOGETHER), folder("failing", TOGETHER)
+        killed = folder("killed", TOGETHER)
         assert run(alone) == 0
-        wishes = [["own", pair], ["stopped", halted], ["launcher", halted], ["fails", failing]]
+        wishes = [["own", pair], ["stopped", halted], ["launcher", halted], ["fails", failing], ["killed", killed]]
         told = json.dumps([[how, str(where.path)] for how, where in wishes])
         done = subprocess.run(
             [sys.executable, "-m", "tests.pair"], input=told, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
         )
     codes = json.loads(done.stdout.splitlines()[-1])
-    return {"alone": alone, "pair": pair, "halted": halted, "failing": failing, "codes": codes}
+    folders = {"alone": alone, "pair": pair, "halted": halted, "failing": failing, "killed": killed}
+    return {**folders, "codes": codes}
 
 
 def test_two_learn_what_one_learns_from_twice_the_batch(trained: dict[str, Any]) -> None:
@@ -106,6 +108,12 @@ def test_what_fails_in_one_ends_both_with_its_words(trained: dict[str, Any]) -> 
     last = folder.events()[-1]
     assert last["kind"] == "error" and "process 2 of 2: CUDA out of memory" in last["text"]
     assert folder.state() == "error" and [path.name for path in folder.states.iterdir()] == ["00000001"]
+
+
+def test_when_one_is_killed_the_first_says_so(trained: dict[str, Any]) -> None:
+    folder = trained["killed"]
+    assert trained["codes"][4] == [1] and folder.state() == "error"
+    assert "process 2 of 2 has ended (killed by signal 9: is main memory full?)" in folder.events()[-1]["text"]
 
 
 def test_the_plan_counts_what_is_learned_at_once(trained: dict[str, Any]) -> None:

@@ -224,7 +224,6 @@ def test_optuna_needs_to_be_there_and_something_to_search_by(monkeypatch: pytest
 
 
 def test_optuna_asks_is_told_and_goes_on(make: Callable[..., SweepFolder]) -> None:
-    pytest.importorskip("optuna")
     lines = ["network.rank=1..64", "optimizer.lr=1e-5..1e-3 log"]
     folder = make(*lines, how="optuna", count=12, validation={"share": 0.2})
     begun = list[str]()

@@ -98,13 +98,13 @@ class Group:
             return
         weights = list(parameters)
         used = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32)
-        self._sum(used)
+        self._sum(used, self.talk)
         for weight, count in zip(weights, used.tolist(), strict=True):
             if count and weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
         for some in _some([*(weight.grad for weight in weights if weight.grad is not None), total]):
             flat = torch.cat([one.detach().flatten().float() for one in some])
-            dist.all_reduce(flat)
+            self._sum(flat)
             for one, part in zip(some, flat.split([one.numel() for one in some]), strict=True):
                 one.copy_(part.view_as(one))
 
@@ -113,7 +113,7 @@ class Group:
         if self.size == 1:
             return wish
         asked = torch.tensor([wish and self.leads], dtype=torch.int32)
-        self._sum(asked)
+        self._sum(asked, self.talk)
         return bool(asked.item())
 
     def config_of(self, config: Config) -> Config:
@@ -123,13 +123,15 @@ class Group:
         output = config.output.model_copy(update={"folder": None, "logging": None})
         return config.model_copy(update={"sample": Sample(), "compare": Watch(), "output": output})
 
-    def _sum(self, numbers: Tensor) -> None:
+    def _sum(self, numbers: Tensor, group: Any = None) -> None:
+        """Sums over all processes, in place; LostError when one of them is gone."""
         try:
-            dist.all_reduce(numbers, group=self.talk)
+            dist.all_reduce(numbers, group=group)
         except RuntimeError as error:
             self.over = True
             raise LostError(
-                f"one of the {self.size} processes of this training has ended; its words are above"
+                f"one of the {self.size} processes of this training has ended or cannot be reached; if it could say"
+                " why, its words are above"
             ) from error
 
     def _settle(self, error: Exception | None) -> None:
@@ -137,7 +139,7 @@ class Group:
         if self.size == 1:
             return
         failed = torch.tensor([error is not None], dtype=torch.int32)
-        self._sum(failed)
+        self._sum(failed, self.talk)
         if not failed.item():
             return
         self.over = True
@@ -212,9 +214,12 @@ def company(folder: RunFolder, flags: Sequence[str] = ()) -> Iterator[Group]:
             yield _join(device, rank, train.processes, rank, store)
         else:
             yield _launched(device)
-    except BaseException:
+    except BaseException as error:
+        ended = _ended(helpers, ENDING) if isinstance(error, LostError) else ""
         for helper in helpers:  # they write nothing, and may wait for us
             helper.kill()
+        if ended:
+            raise LostError(ended) from error
         raise
     finally:
         if dist.is_initialized():
@@ -248,9 +253,22 @@ def _help(folder: RunFolder, flags: Sequence[str], rank: int, size: int, port: i
 def _await(store: Any, helpers: Sequence[subprocess.Popen[bytes]]) -> None:
     """Waits until all are there; LostError when one has ended on its way, which takes as long as importing does."""
     while store.add("here", 0) < len(helpers):
-        for rank, helper in enumerate(helpers, 2):
-            if (code := helper.poll()) is not None:
-                raise LostError(f"process {rank} of {len(helpers) + 1} ended at its start (exit code {code})")
+        if ended := _ended(helpers):
+            raise LostError(ended)
+        time.sleep(0.05)
+
+
+def _ended(helpers: Sequence[subprocess.Popen[bytes]], wait: float = 0.0) -> str:
+    """Which of the others has ended, and by what; empty when none has, nor does within so many seconds."""
+    until = time.monotonic() + wait
+    while True:
+        codes = {helper.poll(): rank for rank, helper in enumerate(helpers, 2)}
+        if found := [code for code in codes if code is not None]:
+            code = min(found)  # one that was killed comes before those that lost it
+            how = f"killed by signal {-code}: is main memory full?" if code < 0 else f"exit code {code}: see above"
+            return f"process {codes[code]} of {len(helpers) + 1} has ended ({how})"
+        if time.monotonic() >= until:
+            return ""
         time.sleep(0.05)
 
 
@@ -274,7 +292,8 @@ def end_with_the_first() -> None:
     if os.environ.get(LED):
 
         def wait() -> None:
-            sys.stdin.buffer.read()
+            while os.read(0, 1):  # sys.stdin's lock would be held, and Python dies of that at its end
+                pass
             time.sleep(ENDING)  # what ends as it should needs no help
             os._exit(1)
 
