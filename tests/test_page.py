@@ -243,3 +243,10 @@ def test_the_tabs_that_train_share_a_form_and_keep_their_own_settings(site: Site
     expect(view.get_by_role("tab", name="LoRA", exact=True)).to_have_attribute("aria-selected", "true")
     tab(view, "Dreambooth")
     expect(box(view, "Train batch size")).to_have_value("3")
+    tab(view, "LoRA")
+    choose(view, "LoRA type", "LyCORIS/LoHa")  # a choice brings its own fields
+    expect(view.locator('[id="field-network.tucker"]')).to_be_visible()
+    tab(view, "Advanced")
+    view.get_by_role("button", name="Pivotal tuning").filter(visible=True).first.click()
+    box(view, "Pivotal tuning").check()
+    expect(view.locator('[id="field-pivotal.token"]')).to_be_visible()

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from trainer.config import Config
+from trainer.configio import flag_tree
 from trainer.families import FAMILIES
+from trainer.ladder import Rung, climb
 from trainer.memory import estimate_memory
 from trainer.tree import Tree, overlay
 
@@ -83,6 +86,15 @@ _PRACTICE = {
         ("{who} on grass", "{who} on snow", "a red star on snow"), "--s 20 --l 5",
     ),
 }  # fmt: skip
+
+
+_RUNGS = {
+    "memory.offload_activations": "activations wait in main memory, which takes time",
+    "memory.swap": "blocks of the model wait in main memory, which takes time",
+    "memory.base_weights=fp8": "the base model in 8 bits",
+    "memory.base_weights=nf4": "the base model in 4 bits",
+}
+"""What the ladder turns on when nothing else is left, in words."""
 
 
 def advise(
@@ -163,6 +175,11 @@ def _fit(settings: Tree, family: str, area: int, card: Card | None, reasons: lis
         if _need(changed, family, area) < _need(settings, family, area):
             settings = changed
             reasons.append(f"{reason}, for {card.memory / 2**30:.0f} GB of memory")
+    said: dict[str, str] = {}
+    while _need(settings, family, area) > limit and (step := _next_rung(settings, family, area, card)):
+        settings = reduce(overlay, map(flag_tree, step), settings)
+        said[step[0].partition("=")[0]] = next(words for flag, words in _RUNGS.items() if step[0].startswith(flag))
+    reasons += [f"{words}, for {card.memory / 2**30:.0f} GB of memory" for words in said.values()]
     fits = _need(settings, family, area) <= limit
     if not fits:
         reasons.append(f"{FAMILIES[family].title} needs more memory than this card has: choose a smaller base model")
@@ -181,6 +198,17 @@ def _savings(settings: Tree) -> Iterator[tuple[Tree, str]]:
     yield {"sample": {"prompts": [], "first": False}}, "no samples while it trains"
 
 
+def _next_rung(settings: Tree, family: str, area: int, card: Card) -> Rung | None:
+    """What the ladder turns on next; None when nothing is left that helps."""
+    config, need = _whole(settings), _need(settings, family, area)
+    steps = climb(config, family, "bf16" if card.bf16 else "fp16")
+    helping = (rung for rung, lower in steps if sum(estimate_memory(lower, family, area).values()) < need)
+    return next((rung for rung in helping if rung[0].startswith(tuple(_RUNGS))), None)
+
+
+def _whole(settings: Tree) -> Config:
+    return Config.model_validate(overlay(Config().model_dump(mode="json"), settings))
+
+
 def _need(settings: Tree, family: str, area: int) -> int:
-    config = Config.model_validate(overlay(Config().model_dump(mode="json"), settings))
-    return sum(estimate_memory(config, family, area).values())
+    return sum(estimate_memory(_whole(settings), family, area).values())

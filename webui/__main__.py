@@ -18,6 +18,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         chosen = settings.read(words, token)
         os.environ["LIKENESS_HOME"] = str(chosen.data_dir)  # the engine's cache and presets lie there too
+        os.environ["LIKENESS_MODELS"] = os.pathsep.join(map(str, chosen.models[1:]))
         return serve(chosen)
     except InputError as error:
         print(error, file=sys.stderr)

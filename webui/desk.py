@@ -52,9 +52,12 @@ class Sheet:
     whole: bool = False  # every box is to be told, for what is asked may be older than what stands there
     more: dict[str, Any] = field(default_factory=dict)
 
-    def shown(self) -> tuple[str, str, str, str]:
-        """What goes to the page's script, the plan, the family, and what there is to say."""
-        variants = {owner: variant_of(owner, self.values) for owner in OWNERS}
+    def shown(self, seen: Mapping[str, str] | None = None) -> tuple[str, str, str, str]:
+        """What goes to the page's script, the plan, the family, and what there is to say.
+
+        seen: the choices whose fields are seen, by owner; None for those of the values.
+        """
+        variants = seen or {owner: variant_of(owner, self.values) for owner in OWNERS}
         again = AGAIN if self.outlook.looking else 0
         wire = marks(
             self.outlook.mistakes,

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from trainer.data.pictures import PictureError, open_picture
 from trainer.durable import make_folder, write_aside
 from trainer.jobs import REPORT
 from trainer.runfolder import RunFolder
+from trainer.verdict.candidates import INDEX
 from webui.runs import Missing
 from webui.settings import Settings
 
@@ -50,7 +51,10 @@ def locate(run: RunFolder, name: str) -> Path:
 
 
 def download(run: RunFolder, name: str) -> Response:
-    """A file as an attachment."""
+    """A file as an attachment; a model's folder as a zip that is made while it is sent."""
+    if _is_model(run, name):
+        inside = [path for path in sorted((run.path / name).rglob("*")) if path.is_file()]
+        return _as_zip(run, Path(name).name, {path.relative_to(run.path / name).as_posix(): path for path in inside})
     path = locate(run, name)
     if path == run.log:  # it grows while it is sent, so its length cannot be promised
         headers = {**SAFE, "Content-Disposition": 'attachment; filename="stdout.log"'}
@@ -62,14 +66,27 @@ def download_all(run: RunFolder) -> Response:
     """All files of a run that may be had, as one zip that is made while it is sent."""
     found = [path for folder in FOLDERS for path in sorted((run.path / folder).rglob("*")) if path.is_file()]
     names = [path.relative_to(run.path).as_posix() for path in found if not path.name.endswith(".part")]
+    return _as_zip(run, run.path.name, {name: run.path / name for name in [*FILES, *names]})
+
+
+def _is_model(run: RunFolder, name: str) -> bool:
+    """Whether a name is that of a model in the layout of diffusers among a run's checkpoints."""
+    try:
+        return locate(run, f"{name}/{INDEX}").parent.parent == run.checkpoints
+    except Missing:
+        return False
+
+
+def _as_zip(run: RunFolder, top: str, paths: Mapping[str, Path]) -> Response:
+    """Those of a run's files that may be had, in a zip by these names, all in a folder `top`."""
     files = {}
-    for name in [*FILES, *names]:
+    for name, path in paths.items():
         try:
-            files[name] = locate(run, name)
+            files[name] = locate(run, path.relative_to(run.path).as_posix())
         except Missing:  # a link that leads out, or no log yet
             continue
-    headers = {**SAFE, "Content-Disposition": attachment(f"{run.path.name}.zip")}
-    return StreamingResponse(zipped(run.path.name, files), media_type="application/zip", headers=headers)
+    headers = {**SAFE, "Content-Disposition": attachment(f"{top}.zip")}
+    return StreamingResponse(zipped(top, files), media_type="application/zip", headers=headers)
 
 
 def thumbs_of(settings: Settings) -> Path:

@@ -11,20 +11,21 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub import try_to_load_from_cache
 
-from trainer.config import AdamW8bit, Config, Full, Model
-from trainer.config.full import FUSABLE
+from trainer.config import Config, Model
 from trainer.data.folders import SHIPPED, Collection, collect
 from trainer.early import check_early
 from trainer.errors import InputError
 from trainer.families import FAMILIES
 from trainer.families.detect import Detected, detect, settle
 from trainer.families.find import MOVED, find_base
+from trainer.ladder import ON_CARDS, Rung, climb, settings_of, turned_on
 from trainer.memory import estimate_memory
 from trainer.plan import Plan, make_plan, split
 from webui import places
@@ -220,64 +221,30 @@ def _plainly(found: Detected, model: Model) -> tuple[Detected, list[str]]:
 
 
 def smaller(config: Config, family: str, area: int, free: int, card: Gpu | None) -> tuple[dict[str, Any], Config]:
-    """The fewest changes, the mildest first, that bring a training below what is free; all that help if none do.
+    """The fewest rungs of the ladder that bring a training below what is free; all that help if that is not enough.
 
-    `card`: the GPU that has it, None for main memory.
+    `card`: the GPU that has it, None for main memory, to which nothing can be moved.
     """
-    steps = list(_remedies(config, card))
-    chosen: list[dict[str, Any]] = []
 
-    def need(changes: list[dict[str, Any]]) -> int:
-        return sum(estimate_memory(_with(config, changes), family, area).values())
+    def need(one: Config) -> int:
+        return sum(estimate_memory(one, family, area).values())
 
-    for step in steps:
-        if need(chosen) <= TIGHT * free:
-            break
-        if need([*chosen, step]) < need(chosen):
-            chosen.append(step)
-    for step in list(chosen):  # an early one may not be needed any more
-        rest = [other for other in chosen if other is not step]
-        if need(rest) <= TIGHT * free:
-            chosen = rest
-    return {name: value for step in chosen for name, value in step.items()}, _with(config, chosen)
+    def next_step(now: Config) -> tuple[Rung, Config] | None:
+        steps = climb(now, family, "fp16" if card and not card["bf16"] else "bf16")
+        fitting = (step for step in steps if card or not step[0][0].startswith(ON_CARDS))
+        return next((step for step in fitting if need(step[1]) < need(now)), None)
 
-
-def _remedies(config: Config, card: Gpu | None) -> Iterator[dict[str, Any]]:
-    """What takes less memory, from what costs nothing to what costs most."""
-    train, data = config.train, config.data
-    if train.attention == "none":
-        yield {"train.attention": "sdpa"}
-    if not data.cache_latents and data.crop == "center" and not data.color_aug:
-        yield {"data.cache_latents": True}
-    if train.precision == "no":
-        yield {"train.precision": "bf16" if card is None or card["bf16"] else "fp16"}
-    if card and config.optimizer.type == "adamw":
-        yield {"optimizer.type": "adamw8bit"}
-    texts = (config.rates.text_encoder, config.rates.text_encoder_2)
-    if not data.cache_text and not config.captions.vary and not any(texts):
-        yield {"data.cache_text": True}
-    if not train.checkpointing:
-        yield {"train.checkpointing": True}
-    whole = config.network if isinstance(config.network, Full) else None
-    fp16 = train.precision == "fp16" or (card and not card["bf16"] and train.precision == "no")
-    if whole and not whole.fused and config.optimizer.type in FUSABLE and train.accumulate == 1 and not fp16:
-        yield {"network.fused": True, "train.clip": None, **({"train.batch": 1} if train.batch > 1 else {})}
-    elif train.batch > 1:
-        fewer: dict[str, Any] = {"train.batch": 1}
-        if not (whole and whole.fused):
-            fewer["train.accumulate"] = min(1024, train.batch * train.accumulate)
-        yield fewer
-
-
-def _with(config: Config, changes: list[dict[str, Any]]) -> Config:
-    """The config with some options changed, as far as memory is concerned."""
-    for name, value in (item for step in changes for item in step.items()):
-        part, option = name.split(".")
-        if name == "optimizer.type":
-            config = config.model_copy(update={"optimizer": AdamW8bit()})
-        else:
-            config = config.model_copy(update={part: getattr(config, part).model_copy(update={option: value})})
-    return config
+    lower, taken = config, list[Rung]()
+    while need(lower) > TIGHT * free and (step := next_step(lower)):
+        taken.append(step[0])
+        lower = step[1]
+    for rung in list(taken):  # an early one may not be needed any more
+        rest = [other for other in taken if other is not rung]
+        with suppress(InputError):  # others may go together only with it
+            less = turned_on(config, rest)
+            if need(less) <= TIGHT * free:
+                taken, lower = rest, less
+    return settings_of(taken), lower
 
 
 def _small(config: Config, family: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from trainer.durable import read_json
 from trainer.errors import InputError
 from trainer.jobs import JOBS, REPORT
 from trainer.runfolder import Event, RunFolder
+from trainer.verdict.candidates import folders_in
 from webui.fields import FIELDS
 from webui.form import in_words
 
@@ -181,7 +182,7 @@ class Story:
     def files(self, kind: str) -> list[Event]:
         """The newest event of each file that is still there, in the order of steps."""
         told = {str(event.get("file")): event for event in self.events if _is(event, kind)}
-        there = [event for file, event in told.items() if (self.folder.path / file).is_file()]
+        there = [event for file, event in told.items() if (self.folder.path / file).exists()]
         return sorted(there, key=lambda event: event.get("step") or 0)
 
 
@@ -222,12 +223,14 @@ def samples(folder: RunFolder, story: Story) -> list[Facts]:
 
 
 def link(folder: RunFolder, file: str) -> Facts:
-    """A file of a run: name, address relative to the page, size in bytes (None when it is gone)."""
-    stamp = stamp_of(folder.path / file)
+    """A file of a run, or a model's folder: name, address relative to the page, bytes (None when it is gone)."""
+    path = folder.path / file
+    inside = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    sizes = [stamp[1] for each in inside if (stamp := stamp_of(each))]
     return {
         "file": file,
         "url": f"api/runs/{quote(folder.path.name, safe='')}/file/{quote(file)}",
-        "size": stamp[1] if stamp else None,
+        "size": sum(sizes) if sizes else None,
     }
 
 
@@ -277,7 +280,8 @@ def place_of(options: Facts) -> str | None:
 def _of_training(folder: RunFolder, config: Facts) -> Facts:
     start, step = _start(folder), _newest(folder, "step")
     model, train = _part(config, "model"), _part(config, "train")
-    files = [link(folder, f"checkpoints/{path.name}") for path in sorted(folder.checkpoints.glob("*.safetensors"))]
+    saved = [*folder.checkpoints.glob("*.safetensors"), *folders_in(folder.checkpoints)]
+    files = [link(folder, f"checkpoints/{path.name}") for path in sorted(saved)]
     return {
         "name": _part(config, "output").get("name") or folder.path.name,
         "family": start.get("family") or (model.get("family") if model.get("family") != "auto" else None),

@@ -80,7 +80,7 @@ def read(words: Sequence[str] | None, token: str | None = None) -> Settings:
         raise InputError("--username and --password belong together, and take the place of --token: give both, or that")
     data_dir = (flags.data_dir or places.home()).expanduser().resolve()
     runs = (flags.runs or data_dir / "runs").expanduser().resolve()
-    models = [path.expanduser().resolve() for path in flags.models_dir]
+    models = [path.expanduser().resolve() for path in flags.models_dir] or places.models()[1:]
     browsed = [path.expanduser().resolve() for path in flags.browse_dir]
     for flag, path in [*(("--models-dir", path) for path in models), *(("--browse-dir", path) for path in browsed)]:
         if not path.is_dir():

@@ -182,9 +182,9 @@ def count(options: Compare, jobs: Jobs) -> Facts:
         asked = Counter(str(one.kind) for one in questions_of(setting.topic, setting.captions, options.questions))
     given = {"subject": options.prompts, "contradicting": options.contradicting, "plain": options.plain}
     each = options.seeds * sum(len(own) or asked[kind] for kind, own in given.items())
-    files, strengths = len(setting.files), len({*options.strengths})
+    files, strengths = len(setting.files), len(setting.strengths(options.strengths))
     finals = min(files, options.finalists) * (strengths - 1)
-    averages = strengths if options.average and files > 2 else 0
+    averages = strengths * setting.averages(options.average, files)
     pictures, rate = each * (1 + files + finals + averages), pace(jobs, options)  # the base model alone draws them too
     seconds = rate * pictures if rate else None
     return {"files": files, "pictures": pictures, "seconds": seconds, "trigger": setting.topic.trigger}

@@ -80,6 +80,8 @@ def drop(reader: Reader, key: str, why: str) -> None:
 
 def _read_blocks(reader: Reader) -> None:
     """What counts only beside other keys, which sd-scripts leaves unread without them."""
+    if not reader.peek("conv_dim", int):
+        drop(reader, "conv_alpha", "it counts only beside Convolution Rank")
     weighted = any(reader.peek(key, str) for key in BY_BLOCK[:3])
     if not weighted:
         drop(reader, "block_lr_zero_threshold", "it counts only beside weights of blocks")

@@ -176,7 +176,7 @@ class LoraTab:
         plain = [box for name, box in boxes.by_name.items() if FIELDS[name].kind in told and name not in choosers]
         gr.on(
             [self.wire.input, *(box.input for box in plain)],
-            partial(self.answer, work=desk.look), everything, list(self.shown),
+            self.glance, everything, list(self.shown),
             show_progress="hidden", trigger_mode="always_last", concurrency_limit=8,
         )  # fmt: skip
         for name in choosers:
@@ -203,11 +203,11 @@ class LoraTab:
         outputs = [*self.boxes.by_name.values(), *self.shown, self.run, self.panel]
         page.load(partial(self.answer, work=self.desk.remember), inputs, outputs, show_progress="hidden")
 
-    def answer(self, data: Mapping[Any, Any], work: Work) -> Data:
-        """Lets the desk do something with what stands on the page, and gives what is to change there."""
-        values, wire = self.boxes.values(data), json.loads(data.get(self.wire) or "{}")
-        sheet = self.desk.sheet(
-            values,
+    def sheet(self, data: Mapping[Any, Any]) -> Sheet:
+        """What stands on the page."""
+        wire = json.loads(data.get(self.wire) or "{}")
+        return self.desk.sheet(
+            self.boxes.values(data),
             wire=wire,
             tab=wire.get("tab", LORA),
             kept=data.get(self.kept) or {},
@@ -216,8 +216,19 @@ class LoraTab:
             run=data.get(self.run),
             wish={name: data.get(box) for name, box in getattr(self, "wish", {}).items()},
         )
+
+    def glance(self, data: Mapping[Any, Any]) -> Data:
+        """What is to be said of what stands on the page; no box changes, nor which of them are seen."""
+        sheet = self.sheet(data)
+        self.desk.look(sheet)
+        return dict(zip(self.shown, sheet.shown(sheet.wire.get("variants")), strict=True))
+
+    def answer(self, data: Mapping[Any, Any], work: Work) -> Data:
+        """Lets the desk do something with what stands on the page, and gives what is to change there."""
+        sheet = self.sheet(data)
+        before = earlier(sheet.values, sheet.wire)
         work(sheet)
-        told = self.boxes.updates(sheet.values, sheet.tab, None if sheet.whole else values)
+        told = self.boxes.updates(sheet.values, sheet.tab, None if sheet.whole else before)
         told |= dict(zip(self.shown, sheet.shown(), strict=True))
         if sheet.path != (data.get(self.path) or ""):
             told[self.path] = sheet.path
@@ -228,6 +239,14 @@ class LoraTab:
         if sheet.run != data.get(self.run):
             told |= {self.run: sheet.run, self.panel: panel_of(sheet.run)}
         return told
+
+
+def earlier(values: Mapping[str, Any], wire: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in the boxes, with the choices by which they are seen: one just made has shown no field yet."""
+    found = dict(values)
+    for owner, variant in (wire.get("variants") or {}).items():
+        found |= {owner: variant == "on"} if owner in found else {f"{owner}.type": variant}
+    return found
 
 
 def panel_of(run: str | None) -> str:
