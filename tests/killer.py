@@ -1,7 +1,7 @@
-"""Trains in children that are killed again and again: `python -m tests.killer CALM HARRIED SEED KILLS`.
+"""Trains in children that are killed again and again: `python -m tests.killer KILLS CALM HARRIED CALM HARRIED ...`.
 
-CALM and HARRIED are run folders of the same training. Prints as JSON what happened. The heavy imports are done once,
-before the first child is forked, so that a start costs a fraction of a second.
+CALM and HARRIED are run folders of the same training. Prints as JSON what happened to each two. The heavy imports are
+done once, before the first child is forked, so that a start costs a fraction of a second.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 
 from trainer import durable
+from trainer.imports import load
 from trainer.runfolder import RunFolder
-from trainer.train import run
 
+run = load("trainer.train").run
 NEVER = "any:1000000000:KILL"
 
 
@@ -56,12 +57,12 @@ def kill_later(pid: int, folder: RunFolder, delay: float) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def main() -> None:
-    calm, harried, dice = Path(sys.argv[1]), Path(sys.argv[2]), random.Random(int(sys.argv[3]))
+def harry(calm: Path, harried: Path, dice: random.Random, kills: int) -> dict[str, int]:
+    """Trains in peace, then under so many kills; how many there were of each kind."""
     took = train(calm)
     operations = int((calm / "operations").read_text())
     killed = {"at a random time": 0, "at the disk": 0}
-    for turn in range(int(sys.argv[4])):
+    for turn in range(kills):
         if turn % 2:
             pid = child(harried, f"any:{dice.randint(operations // 16, operations // 7)}:KILL")
         else:
@@ -70,8 +71,10 @@ def main() -> None:
         if os.WIFSIGNALED(os.waitpid(pid, 0)[1]):
             killed["at the disk" if turn % 2 else "at a random time"] += 1
     train(harried)
-    print(json.dumps(killed))
+    return killed
 
 
 if __name__ == "__main__":
-    main()
+    kills, *folders = sys.argv[1:]
+    pairs = zip(map(Path, folders[::2]), map(Path, folders[1::2]), strict=True)
+    print(json.dumps([harry(*pair, random.Random(seed), int(kills)) for seed, pair in enumerate(pairs)]))

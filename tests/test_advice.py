@@ -69,6 +69,14 @@ def test_what_a_card_can_do_is_used() -> None:
     assert of("RTX 2070").sample.prompts == () and len(of("H100").sample.prompts) == 3
 
 
+def test_the_smallest_card_gets_what_the_ladder_has_left() -> None:
+    advice = advise(60, "sdxl", "a.safetensors", Card(4 * GB, False))
+    told = [reason for reason in advice.reasons if "wait" in reason or "bits" in reason]
+    assert config_of(advice).memory.offload_activations and advice.settings["memory"]["swap"]
+    assert told and all(reason.endswith("for 4 GB of memory") for reason in told)
+    assert "memory" not in advise(60, "sdxl", "a.safetensors", CARDS["RTX 2070"]).settings
+
+
 def test_repeats_that_stand_in_the_folders_are_kept() -> None:
     advice = advise(30, "sd15", "a.safetensors", uses=600)
     config = config_of(advice)

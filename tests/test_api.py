@@ -111,6 +111,27 @@ def test_downloads_are_attachments_that_no_browser_runs(client: TestClient, run:
     }
 
 
+def test_a_model_saved_as_a_folder_is_had_as_a_zip(client: TestClient, run: RunFolder, jobs: Jobs) -> None:
+    """Whole, named after it, made while it is sent; nothing that a link leads to, and no other folder."""
+    for folder in ("zk9-000001", ".part-zk9"):
+        (run.checkpoints / folder / "unet").mkdir(parents=True)
+        (run.checkpoints / folder / "model_index.json").write_text("{}")
+        (run.checkpoints / folder / "unet" / "w.safetensors").write_bytes(b"w" * 70)
+    (run.checkpoints / "zk9-000001" / "out").symlink_to(run.path / "pid.json")
+    run.event("checkpoint", step=3, file="checkpoints/zk9-000001", epoch=1)
+    told = client.get(f"/api/runs/{run.path.name}").json()
+    [mine] = [file for file in told["files"] if file["file"] == "checkpoints/zk9-000001"]
+    assert mine["size"] >= 72 and not any("part" in file["file"] for file in told["files"])
+    assert "checkpoints/zk9-000001" in [one["file"] for one in told["checkpoints"]]
+    answer = client.get("/" + mine["url"])
+    assert answer.headers["content-disposition"].endswith("zk9-000001.zip") and "content-length" not in answer.headers
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert {*archive.namelist()} == {f"zk9-000001/{name}" for name in ("model_index.json", "unet/w.safetensors")}
+        assert archive.read("zk9-000001/unet/w.safetensors") == b"w" * 70
+    for name in ("checkpoints", "checkpoints/zk9-000001/unet", "checkpoints/.part-zk9"):
+        assert client.get(f"/api/runs/{run.path.name}/file/{name}").status_code == 404, name
+
+
 def test_nothing_outside_a_run_is_served(client: TestClient, run: RunFolder, jobs: Jobs, tmp_path: Path) -> None:
     secret = tmp_path / "home" / "secret.png"
     secret.write_bytes(png("blue"))

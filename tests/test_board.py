@@ -18,7 +18,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from tests.tiny_page import HTML, Page, running
-from tests.waiting import PATIENCE, until
+from tests.waiting import PATIENCE, look, until
 from trainer.errors import InputError
 from webui import board
 from webui.board import Board
@@ -59,7 +59,7 @@ def opened(page: Page) -> str:
     """TensorBoard's first page, waited for as a browser does."""
 
     def first() -> str:
-        answer = httpx.get(f"{page.address}tensorboard/", headers=HTML, trust_env=False)
+        answer = look(f"{page.address}tensorboard/", HTML)
         waits = "likeness-waiting" in answer.headers
         assert "TensorBoard is starting" in answer.text if waits else answer.status_code == 200, answer.text
         return "" if waits else answer.text

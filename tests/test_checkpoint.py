@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,17 @@ def test_the_newest_state_comes_back_exactly_and_two_are_kept(folder: RunFolder)
     kept = load_state(folder, silent)
     assert step_in(kept) == 3 and kept
     assert kept[1] == {"losses": [0.1 + 0.2], "step": 3}
+
+
+def test_a_state_is_in_memory_once_when_it_is_read(folder: RunFolder) -> None:
+    """What python holds beside the tensors, whose memory is torch's own, is far less than the file."""
+    save_state(folder, 1, {"a": torch.ones(2**20), "b": torch.ones(2**20)}, {})
+    tracemalloc.start()
+    try:
+        assert load_state(folder, silent)
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_state_of_the_same_step_is_left_as_it_is_and_a_damaged_one_replaced(folder: RunFolder) -> None:

@@ -16,6 +16,7 @@ from trainer import configio
 from trainer.config import AdafactorSchedule, AdamW, Config, Data, Lora, Train
 from trainer.data.folders import collect
 from trainer.errors import InputError
+from trainer.ladder import climb, settings_of
 from trainer.memory import estimate_memory
 from webui import form, machine, planning
 from webui.configs import KOHYA, LIKENESS, keep, open_file, presets, save
@@ -140,6 +141,28 @@ def test_attention_that_saves_memory_is_tried_before_what_costs_time() -> None:
     need = sum(estimate_memory(config, "sd15", 512 * 512).values())
     changes, _ = smaller(config, "sd15", 512 * 512, int(0.9 * need / planning.TIGHT), {"bf16": True})
     assert changes == {"train.attention": "sdpa"}
+
+
+def test_remedies_are_the_ladder_s_and_main_memory_gets_none_of_a_card_s() -> None:
+    """The options of a small card in the ladder's order, each only where the rest of the config allows it."""
+    tree: dict[str, Any] = {"model": {"base": "a/b"}, "train": {"batch": 2, "precision": "bf16"}}
+    tree["rates"] = {"text_encoder": None, "text_encoder_2": None}
+    lora, area, least = Config.model_validate(tree), 1024 * 1024, int(1e9)
+    changes, fixed = smaller(lora, "sdxl", area, least, {"bf16": True})
+    ladder: list[str] = []
+    now = lora
+    while step := next(climb(now, "sdxl", "bf16"), None):
+        ladder, now = [*ladder, *settings_of([step[0]])], step[1]
+    assert list(changes) == [name for name in dict.fromkeys(ladder) if name in changes]
+    assert {"memory.offload_activations", "memory.swap", "memory.base_weights"} <= changes.keys()
+    values = form.read(form.apply(form.write(lora), changes))
+    assert values.memory == fixed.memory and values.memory.swap
+    plain, _ = smaller(lora, "sdxl", area, least, None)
+    assert plain and not any(name.startswith(("memory.", "optimizer.")) for name in plain)
+    whole = Config.model_validate({**tree, "network": {"type": "full_model"}})
+    changes, fixed = smaller(whole, "sdxl", area, least, {"bf16": True})
+    assert changes["network.fused"] is True and changes["train.clip"] is None and changes["train.batch"] == 1
+    assert not {"memory.swap", "memory.base_weights", "train.accumulate"} & changes.keys()
 
 
 def test_verdicts() -> None:

@@ -149,6 +149,21 @@ def test_rates_that_cannot_be(options: dict[str, Any], found: Detected, says: st
         told(options, found)
 
 
+def test_a_boft_whose_rank_fits_no_layer_names_the_least_that_does() -> None:
+    """320 rows are 32 blocks of 10; a model of its own size is looked at when it is there."""
+    small: dict[str, Any] = {"network": {"type": "boft", "rank": 8}}
+    with pytest.raises(InputError, match=r"network\.rank: 8 cuts .* set it to 10 or more"):
+        told(small, SDXL)
+    told({"network": {"type": "boft", "rank": 10}}, SDXL)
+    own = Detected("sd15", "original", config={"unet": {"block_out_channels": [32, 64]}})
+    told({**small, "model": {"base": "a/b"}}, own)
+
+
+def test_fit_to_my_card_is_for_one_process() -> None:
+    with pytest.raises(ValueError, match=r"memory\.fit measures one GPU, and train\.processes is 2"):
+        Config.model_validate({"memory": {"fit": True}, "train": {"processes": 2}})
+
+
 @pytest.mark.parametrize(
     ("options", "found", "says"),
     [

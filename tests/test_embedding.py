@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -30,12 +31,13 @@ from trainer.families.text import END
 from trainer.kohya import inversion
 from trainer.memory import estimate_memory
 from trainer.networks.embedding import EmbeddingNetwork
-from trainer.networks.embedding_file import called, files_of
+from trainer.networks.embedding_file import called, files_of, read_embedding
 from trainer.networks.lora_file import NetworkError
 from trainer.runfolder import RunFolder
 from trainer.sample import read_words
 from trainer.train import run
 from trainer.tree import ConfigError, check, overlay
+from webui import layout
 from webui.methods import METHODS, types_of
 
 WORD = {"type": "embedding", "init_word": "woman", "vectors": 2}
@@ -276,6 +278,28 @@ def test_words_that_cannot_be(wrong: Tree) -> None:
 def test_it_has_its_tab() -> None:
     assert METHODS["embedding"].tab == "Textual Inversion" and types_of("embedding") == ["embedding"]
     assert "embedding" not in types_of("lora")
+
+
+def test_a_file_to_go_on_from_is_read_whatever_its_ending_and_no_code_in_it_is_run(tmp_path: Path) -> None:
+    vectors, ran = torch.randn(2, 32), tmp_path / "ran"
+    for ending in layout.ENDINGS["network.start_from"]:
+        file = tmp_path / f"a{ending}"
+        save_file({"<a>": vectors}, file) if ending == ".safetensors" else torch.save({"<a>": vectors}, file)
+        assert torch.equal(read_embedding(file)["<a>"], vectors)
+        file.write_bytes(pickle.dumps(Hostile(ran)))
+        with pytest.raises(InputError, match="damaged or unsafe"):
+            read_embedding(file)
+    assert {".pt", ".bin"} < {*layout.ENDINGS["network.start_from"]} and not ran.exists()
+
+
+class Hostile:
+    """Makes a file when its pickle is loaded."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
 
 
 def test_a_file_of_the_kohya_gui_reads_and_is_written_back() -> None:

@@ -26,7 +26,7 @@ from tests.tiny import build, tiny_family, tiny_file
 from trainer.config import Captions, Model
 from trainer.families import FAMILIES, family_class, load_family
 from trainer.families.base import Family, Sizes, Tokens
-from trainer.families.files import open_tensors
+from trainer.families.files import SafetensorsFile, open_tensors
 from trainer.families.header import ModelError, read_header
 from trainer.families.latent import Settings, noise_table
 from trainer.families.loading import SHIPPED, fill
@@ -362,6 +362,13 @@ def test_peak_memory_of_loading_is_little_more_than_the_file(tmp_path: Path) -> 
     family = load(path, torch.float16)
     assert memory("VmHWM") - before < 1.3 * size
     assert family.unet.config.block_out_channels[0] == 96
+
+
+def test_each_tensor_of_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen, real = tiny_file("sd15", tmp_path), [], SafetensorsFile.__getitem__
+    monkeypatch.setattr(SafetensorsFile, "__getitem__", lambda self, name: seen.append(name) or real(self, name))
+    load(path, torch.float16)
+    assert sorted(seen) == sorted(read_header(path).tensors)
 
 
 def sparse_base(config: dict[str, Any], path: Path) -> None:

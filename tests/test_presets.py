@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +15,7 @@ from trainer.runfolder import RunFolder
 from trainer.train import run
 from trainer.tree import Tree, check, overlay
 
-THEIRS = Path(__file__).parent / "golden" / "kohya_presets"
+THEIRS = sorted((Path(__file__).parent / "golden" / "kohya_presets").glob("*.json"))
 OURS = sorted(path.stem for path in places.PRESETS.glob("*.json") if path.stem != "demo")  # it has tests of its own
 README = (places.PRESETS / "README.md").read_text("utf-8")
 DEFAULTS = Config().model_dump(mode="json")
@@ -71,9 +69,8 @@ def read(file: Path) -> tuple[kohya.Reading, Config]:
 
 
 def test_all_presets_of_the_kohya_gui_convert_and_nothing_is_ignored_in_silence() -> None:
-    files = sorted(THEIRS.glob("*.json"))
-    assert len(files) == 30
-    for file in files:
+    assert len(THEIRS) == 30
+    for file in THEIRS:
         said, config = read(file)
         keys = json.loads(file.read_text("utf-8"))
         told = {note.key for note in said.notes}
@@ -89,7 +86,7 @@ def test_all_presets_of_the_kohya_gui_convert_and_nothing_is_ignored_in_silence(
 def everything() -> dict[str, Config]:
     """Our presets and theirs by name."""
     ours = {name: configio.load(name) for name in OURS}
-    return ours | {file.stem: read(file)[1] for file in sorted(THEIRS.glob("*.json"))}
+    return ours | {file.stem: read(file)[1] for file in THEIRS}
 
 
 def family_of(name: str) -> str:
@@ -97,17 +94,7 @@ def family_of(name: str) -> str:
     return "sdxl" if everything()[name].model.family == "sdxl" or name.startswith("sdxl") else "sd15"
 
 
-def ways() -> Iterator[Any]:
-    """Every preset. Of those that train the same network by the same optimizer, all but the first are marked slow."""
-    seen = set()
-    for name, config in everything().items():
-        memory, objective = config.memory == Config().memory, config.model.prediction
-        way = (family_of(name), config.network.type, config.optimizer.type, config.train.full, memory, objective)
-        yield pytest.param(name, marks=[pytest.mark.slow] if way in seen else [])
-        seen.add(way)
-
-
-@pytest.mark.parametrize("name", [*ways()])
+@pytest.mark.parametrize("name", [*OURS, *(file.stem for file in THEIRS)])
 def test_presets_train(
     name: str, bases: dict[str, Path], one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,38 +22,51 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "prodigy": {"type": "prodigy"},
 }
 KILLS = 8
-Make = Callable[[str, dict[str, Any]], RunFolder]
 ROOT = Path(__file__).resolve().parents[1]
+Told = tuple[RunFolder, RunFolder, dict[str, int]]
+"""A training in peace, one that was killed again and again, and how often by each kind of kill."""
 
 
-@pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Run folders of a small training with every kind of draw; 16 steps of 2 batches, in 4 epochs."""
-    monkeypatch.setenv("LIKENESS_HOME", str(tmp_path / "home"))
-    base, images = tiny_sd15(tmp_path), draw_folder(tmp_path / "img", {"2_zk9 thing": 8})
+def tree(base: Path, images: Path) -> dict[str, Any]:
+    """A small training with every kind of draw; 16 steps of 2 batches, in 4 epochs."""
+    return {
+        "model": {"base": str(base)},
+        "data": {"images": str(images), "resolution": 64, "buckets": None, "flip": True, "workers": 0},
+        "captions": {"shuffle": True, "dropout": 0.2, "tag_dropout": 0.2},
+        "network": {
+            "rank": 2,
+            "alpha": 2,
+            "dropout": 0.1,
+            "rank_dropout": 0.1,
+            "module_dropout": 0.1,
+            "max_norm": 0.5,
+        },
+        "objective": {"noise": {"type": "offset"}, "perturbation": 0.1},
+        "train": {"epochs": 4, "batch": 2, "accumulate": 2, "threads": 1, "device": "cpu"},
+        "save": {"state_minutes": 0, "precision": "fp32"},
+        "output": {"name": "zk9"},
+        "schedule": {"type": "cosine", "warmup": 2},
+    }
 
-    def folder(name: str, more: dict[str, Any]) -> RunFolder:
-        tree = {
-            "model": {"base": str(base)},
-            "data": {"images": str(images), "resolution": 64, "buckets": None, "flip": True, "workers": 0},
-            "captions": {"shuffle": True, "dropout": 0.2, "tag_dropout": 0.2},
-            "network": {
-                "rank": 2,
-                "alpha": 2,
-                "dropout": 0.1,
-                "rank_dropout": 0.1,
-                "module_dropout": 0.1,
-                "max_norm": 0.5,
-            },
-            "objective": {"noise": {"type": "offset"}, "perturbation": 0.1},
-            "train": {"epochs": 4, "batch": 2, "accumulate": 2, "threads": 1, "device": "cpu"},
-            "save": {"state_minutes": 0, "precision": "fp32"},
-            "output": {"name": "zk9"},
-            **more,
-        }
-        return RunFolder.create(tmp_path / name, Config.model_validate(tree))
 
-    return folder
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
+    """What happened, by optimizer."""
+    place = tmp_path_factory.mktemp("resume")
+    small = tree(tiny_sd15(place), draw_folder(place / "img", {"2_zk9 thing": 8}))
+    pairs = {
+        name: [
+            RunFolder.create(place / name / mood, Config.model_validate({**small, "optimizer": optimizer}))
+            for mood in ("calm", "harried")
+        ]
+        for name, optimizer in sorted(OPTIMIZERS.items())
+    }
+    words = ["-m", "tests.killer", str(KILLS), *(str(run.path) for pair in pairs.values() for run in pair)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIKENESS_HOME", str(place / "home"))
+        done = subprocess.run([sys.executable, *words], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    killed = json.loads(done.stdout.splitlines()[-1])
+    return {name: (calm, harried, told) for (name, (calm, harried)), told in zip(pairs.items(), killed, strict=True)}
 
 
 def final(folder: RunFolder) -> dict[str, bytes]:
@@ -63,19 +75,8 @@ def final(folder: RunFolder) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_killed_again_and_again(optimizer: str, make: Make) -> None:
-    part = {"optimizer": OPTIMIZERS[optimizer], "schedule": {"type": "cosine", "warmup": 2}}
-    calm, harried = make("calm", part), make("harried", part)
-    words = [
-        "-m",
-        "tests.killer",
-        str(calm.path),
-        str(harried.path),
-        str(sorted(OPTIMIZERS).index(optimizer)),
-        str(KILLS),
-    ]
-    done = subprocess.run([sys.executable, *words], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    killed = json.loads(done.stdout.splitlines()[-1])
+def test_killed_again_and_again(optimizer: str, trained: dict[str, Told]) -> None:
+    calm, harried, killed = trained[optimizer]
     assert sum(killed.values()) >= KILLS - 1 and killed["at the disk"] >= 2, killed
     assert final(calm) == final(harried)
     assert harried.state() == "done"

@@ -22,8 +22,13 @@ from tests.browser import chromium, needs_browser
 from tests.proxy import proxy
 from tests.tiny_page import HTML, ROOT, Page, running
 from trainer import places
+from trainer.compare.options import Look
+from trainer.compare.shot import Stage
 from trainer.errors import InputError
-from webui import server
+from trainer.images.models import find_model
+from trainer.verdict.models import Eyes, available
+from webui import __main__ as opened
+from webui import process, server
 from webui.prefix import Prefix, cleaned
 from webui.server import Site, listen, welcome
 from webui.settings import UNUSED, Settings, read
@@ -57,6 +62,24 @@ def test_both_spellings(tmp_path: Path) -> None:
     assert named.models[1:] == (models, models) and named.runs.is_dir()
     both = read(["--allow-host", "A.example", "--allow_host", "*.proxy.net", "--headless", "--inbrowser"])
     assert both.allowed_hosts == ("a.example", "*.proxy.net") and both.headless and not both.inbrowser
+
+
+def test_folders_of_models_are_the_engine_s_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in a folder of --models-dir is found by a job, by each that looks for models by name."""
+    other, served = tmp_path / "other", list[dict[str, str]]()
+    (other / "dino").mkdir(parents=True)
+    (other / "face_yunet.onnx").write_bytes(b"x")
+    (other / "dino" / "config.json").write_text('{"architectures": ["Dinov2Model"]}')
+    (other / "dino" / "model.safetensors").write_bytes(b"x")
+    for name in ("LIKENESS_HOME", "LIKENESS_MODELS"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(opened, "serve", lambda chosen: served.append(process.environment(chosen.data_dir)) or 0)
+    assert opened.main(["--data-dir", str(tmp_path / "data"), "--models-dir", str(other)]) == 0
+    [environment] = served
+    monkeypatch.setenv("LIKENESS_MODELS", environment["LIKENESS_MODELS"])
+    assert find_model(["yunet"]) == other / "face_yunet.onnx"
+    assert available(Eyes())[0].files == (other / "dino",)
+    assert Stage(Look()).shelf.folders == [tmp_path / "data" / "models", other]
 
 
 def test_flags_of_other_programs_are_answered_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

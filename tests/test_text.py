@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.families.text import END, load_tokenizer, parse_weights, tokenize
+from trainer.families.text import END, apart, load_tokenizer, parse_weights, teach, tokenize
 
 LONG = ", ".join(f"tag number {n}" for n in range(60))  # over 225 tokens
 
@@ -107,3 +107,10 @@ def test_long_captions_are_cut_into_chunks_as_sd_scripts_does(max_tokens: int, p
                 row[1] = END
             rows.append(row)
         assert torch.equal(tokenize([tokenizer], [caption], max_tokens, False).ids[0][0], torch.stack(rows))
+
+
+def test_a_word_that_one_model_learns_is_new_to_all_others() -> None:
+    own = apart(load_tokenizer())
+    assert teach(own, "zk9", 2) == [END + 1, END + 2] and apart(own) is own
+    assert load_tokenizer() is load_tokenizer(END) is not own and len(load_tokenizer()) == END + 1
+    assert load_tokenizer().pad_token_id == END and load_tokenizer(0).pad_token_id == 0

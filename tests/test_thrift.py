@@ -272,18 +272,19 @@ def test_presets_of_each_family(family: str) -> None:
 def test_the_ladder_ends_and_each_step_asks_for_less(bases: dict[str, Path]) -> None:
     found = detect(bases["sdxl"])
     start = {"model": {"base": str(bases["sdxl"])}, "train": {"batch": 6, "attention": "none", "precision": "bf16"}}
-    config = Config.model_validate(overlay(start, UNET_ALONE))
+    config = Config.model_validate(overlay(overlay(start, UNET_ALONE), {"optimizer": {"type": "adamw", "lr": 3e-4}}))
     taken: list[str] = []
     with pytest.raises(InputError, match="does not fit with everything that saves memory turned on: lower data"):
         while True:
             rung, lower = step_down(config, found)
             before, after = (sum(estimate_memory(one, "sdxl", 1024**2).values()) for one in (config, lower))
             assert after < before
-            assert lower.train.batch * lower.train.accumulate == 6
+            assert lower.train.batch * lower.train.accumulate == 6 and lower.optimizer.lr == 3e-4
             taken, config = [*taken, *rung], lower
     assert taken == [
         *("train.attention=sdpa", "train.checkpointing=true", "data.cache_text=true"),
         *("train.batch=3", "train.accumulate=2", "train.batch=1", "train.accumulate=6"),
+        *("optimizer.type=adamw8bit", "optimizer.lr=0.0003"),
         *("memory.offload_activations=true", "memory.swap=43", "memory.base_weights=fp8"),
         *(f"memory.swap={blocks_of('sdxl')}", "memory.base_weights=nf4"),
     ]

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from tests.waiting import until
+from tests.waiting import look, until
 from trainer.errors import InputError
 from webui import settings
 from webui.server import serve
@@ -65,7 +65,7 @@ class Page:
         """The page itself, waited for."""
 
         def first() -> list[httpx.Response]:
-            answer = httpx.get(self.address, headers={**HTML, **fields}, trust_env=False)
+            answer = look(self.address, {**HTML, **fields})
             return [] if "likeness-waiting" in answer.headers else [answer]  # one of an error is false by itself
 
         return until(first)[0]

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.pictures import draw_folder
 from tests.tiny import tiny_sd15, tiny_sdxl
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, look
 from trainer.runfolder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +48,7 @@ class Site:
 
     def runs(self) -> list[dict[str, Any]]:
         """What it tells of the runs, the newest first."""
-        return list(httpx.get(f"{self.address}api/runs", trust_env=False).json())
+        return list(look(f"{self.address}api/runs").json())
 
     def run(self, run: str) -> RunFolder:
         """A run's folder."""

@@ -15,6 +15,7 @@ from trainer.doctor import command as doctor
 from trainer.errors import InputError
 from trainer.folders import command as folders
 from trainer.images import command as images
+from trainer.imports import load
 from trainer.sweep import command as sweep
 from trainer.terminal import quiet
 from trainer.tools import command as tools
@@ -79,9 +80,9 @@ def parser() -> argparse.ArgumentParser:
 
 def run_train(options: argparse.Namespace) -> int:
     """Trains in this process, in a new run folder or in one that exists."""
+    run = load("trainer.train").run
     from trainer import several
     from trainer.runfolder import RunFolder
-    from trainer.train import run
 
     given = [word for word in (options.config, options.run, options.resume) if word]
     if len(given) != 1:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 from torch import Tensor
 
@@ -174,7 +174,7 @@ def save_state(
 
 def _write_state(state: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     write_tensors(state / "tensors.safetensors", tensors, {})
-    write_json(state / "facts.json", facts)
+    write_json(state / "facts.json", facts, indent=None)
     digest = hashlib.sha256()
     for chunk in tensor_chunks(tensors, {}):  # from memory, so that what the disk got wrong shows when it is read
         digest.update(chunk)
@@ -194,7 +194,9 @@ def load_state(folder: RunFolder, say: Callable[[str], None] = print) -> Kept | 
             aside = _set_aside(state)
             say(f"{state}: damaged ({why}); kept as {aside.name}, an older state is taken")
             continue
-        return load((state / "tensors.safetensors").read_bytes()), read_json(state / "facts.json")
+        with safe_open(state / "tensors.safetensors", "pt") as file:  # one by one: all of it is in memory once
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return tensors, read_json(state / "facts.json")
     if damaged := sorted(folder.states.glob(f"{DAMAGED}*")):
         raise CheckpointError(
             f"{folder.states}: no state can be read ({', '.join(path.name for path in damaged)}). Start a new run with"

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from trainer import kohya, places
 from trainer.config import VERSION, Config
+from trainer.durable import read_text
 from trainer.kohya import Reading
 from trainer.tree import LARGEST, PATHS, TEXTS, ConfigError, Tree, absolute, check, did_you_mean, overlay
 
@@ -92,16 +93,9 @@ def read_tree(path: Path) -> Tree:
             raise ConfigError(f"{path}: {', '.join(twice)} given twice; keep one")
         return dict(pairs)
 
+    text = read_text(f"{path}:", path, LARGEST, "choose a JSON file", ConfigError)
     try:
-        if path.stat().st_size > LARGEST:
-            raise ConfigError(
-                f"{path}: {path.stat().st_size:,} bytes is no config (limit {LARGEST:,}); choose a JSON file"
-            )
-        tree = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=refuse, object_pairs_hook=once)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it again as UTF-8") from error
+        tree = json.loads(text, parse_constant=refuse, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError:

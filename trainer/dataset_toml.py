@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.subset import FILES, KEYS
+from trainer.durable import read_text
 from trainer.tree import LARGEST, WINDOWS, ConfigError, Tree
 
 WHOLE = {"batch_size": "train_batch_size", "resolution": "max_resolution"}
@@ -78,13 +79,10 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _parsed(path: Path) -> Tree:
+    text = read_text(f"{path}:", path, LARGEST, "check dataset_config", ConfigError)
     try:
-        if path.stat().st_size > LARGEST:
-            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no dataset file (limit {LARGEST:,})")
-        tree = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check dataset_config") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: broken TOML: {error}") from error
     if "datasets" not in tree and tree.keys() & {"network_module", "max_train_steps", "output_dir"}:
         raise ConfigError(f"{path}: a training file of sd-scripts: open the JSON that the Kohya GUI saved beside it")

@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,8 @@ class Known:
 
     @property
     def is_here(self) -> bool:
-        """Whether it lies there, or anywhere in the models folder under its name, whole as far as its size says."""
-        found = [self.file, *models_folder().rglob(self.file.name), *models_folder().rglob(f"{self.name}.onnx")]
+        """Whether it lies there, or anywhere in the models folders under its name, whole as far as its size says."""
+        found = [self.file, *in_models(self.file.name), *in_models(f"{self.name}.onnx")]
         return any(file.is_file() and file.stat().st_size == self.remote.size for file in found)
 
     @property
@@ -193,8 +193,13 @@ KNOWN = (
 
 
 def models_folder() -> Path:
-    """Where models are looked for when no file is given."""
-    return places.home() / "models"
+    """Where models go that are fetched."""
+    return places.models()[0]
+
+
+def in_models(pattern: str) -> Iterator[Path]:
+    """What is of a pattern in the folders of models, at any depth."""
+    return (path for folder in places.models() for path in folder.rglob(pattern))
 
 
 def known(name: str) -> Known:

@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Protocol
 
 from trainer.captioners.options import Basic, Blip2, Endpoint, Git, Sentences, Wd14
@@ -21,6 +20,7 @@ from trainer.durable import read_json, write_json
 from trainer.errors import InputError
 from trainer.folders.options import Dedupe, Group, Import
 from trainer.images.options import Background, Crop, Resize
+from trainer.imports import load
 from trainer.runfolder import RunFolder
 from trainer.terminal import Stop, Tell, Wish, copied_to
 from trainer.tools import options as lora
@@ -64,7 +64,7 @@ class Job:
         """Does the work."""
         module, function = self.work.split(":")
         more = {"event": event} if self.events and event else {}
-        return getattr(import_module(module), function)(options, tell, should_stop, **more)
+        return getattr(load(module), function)(options, tell, should_stop, **more)
 
 
 CAPTIONS = "trainer.captioners.command:run_captions"

@@ -13,7 +13,7 @@ from trainer.packed import saved
 from trainer.shapes import size_of
 
 WORKSPACE = 300_000_000  # the device's own context, and what kernels borrow
-POCKET = Counts(4_224_036, 809_415, (2_714_640,), 35_840, 9_440, 35_888, (10_368,), 855, 92, (2_600_000,), 21.33, 4.0)
+POCKET = Counts(4_224_036, 809_415, (2_714_640,), 855, 92, (2_600_000,), 21.33, 4.0)
 """Of the model that comes with Likeness, an SD1.5 of another size."""
 WIDTHS = (768, 1280)  # of a vector for each text encoder
 
@@ -26,7 +26,8 @@ def estimate_memory(config: Config, family: str, area: int) -> dict[str, int]:
     samples = bool(config.sample.prompts or config.sample.file)
     vae_bytes = 4 if config.model.vae_precision == "fp32" else bytes_each
     chunks = config.captions.max_tokens // 75
-    text_kept = zip(counts.text_kept, text_trained(config.rates, counts), strict=True)
+    texts = [True] * len(counts.text) if config.pivotal else text_trained(config.rates, counts)
+    text_kept = zip(counts.text_kept, texts, strict=True)
     kept = area * (counts.kept_less if train.checkpointing else counts.kept) + chunks * sum(
         k for k, on in text_kept if on
     )
@@ -64,7 +65,8 @@ def count_trained(config: Config, counts: Counts, family: str) -> int:
     if isinstance(network, Embedding):
         widths = zip(WIDTHS, text_trained(config.rates, counts), strict=False)
         return sum(width for width, on in widths if on) * network.vectors * len(network.words())
-    return size_of(config, family)[0]
+    words = len(config.pivotal.words()) * config.pivotal.vectors if config.pivotal else 0
+    return size_of(config, family)[0] + words * sum(WIDTHS[: len(counts.text)])
 
 
 def weight_bytes(config: Config) -> int:

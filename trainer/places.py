@@ -14,6 +14,13 @@ def home() -> Path:
     return Path(os.environ.get("LIKENESS_HOME") or ROOT / "workspace").expanduser().resolve()
 
 
+def models() -> list[Path]:
+    """Where models are looked for when no file is given: in the data folder, where those go that are fetched, then in
+    the folders of LIKENESS_MODELS, which are written as those of PATH are."""
+    named = os.environ.get("LIKENESS_MODELS", "").split(os.pathsep)
+    return [home() / "models", *(Path(one).expanduser().resolve() for one in named if one)]
+
+
 def runs() -> Path:
     """Where run folders are made."""
     return home() / "runs"

@@ -32,6 +32,22 @@ class RunError(InputError):
     """A run folder that cannot be used."""
 
 
+def make_dated(root: Path, name: str) -> Path:
+    """Makes `2026-11-21_1412_<name>`; a second one within the minute gets `-2`. RunError where none can be made."""
+    name, count = f"{time.strftime('%Y-%m-%d_%H%M')}_{name}", 1
+    while True:
+        path = root / (name if count == 1 else f"{name}-{count}")
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            count += 1
+        except OSError as error:
+            raise RunError(
+                f"{root}: no run folder can be made there ({error.strerror}); choose another with --runs"
+            ) from error
+
+
 class RunFolder:
     """The folder of a training or of another job. Making the object touches nothing."""
 
@@ -54,19 +70,7 @@ class RunFolder:
     @classmethod
     def make(cls, root: Path, name: str, tree: Mapping[str, Any]) -> RunFolder:
         """Makes `2026-11-21_1412_<name>` with config.json in it; a second one within the minute gets `-2`."""
-        name = f"{time.strftime('%Y-%m-%d_%H%M')}_{name}"
-        count = 1
-        while True:
-            folder = cls(root / (name if count == 1 else f"{name}-{count}"))
-            try:
-                folder.path.mkdir(parents=True)
-                break
-            except FileExistsError:
-                count += 1
-            except OSError as error:
-                raise RunError(
-                    f"{root}: no run folder can be made there ({error.strerror}); choose another with --runs"
-                ) from error
+        folder = cls(make_dated(root, name))
         write_json(folder.path / "config.json", tree)
         folder._make_folders()
         return folder

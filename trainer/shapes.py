@@ -152,7 +152,7 @@ def factors(number: int, wanted: int) -> tuple[int, int]:
 def butterfly(rows: int, most: int) -> tuple[int, int]:
     """Size and number of a BOFT's blocks: the largest even size up to `most` whose number is a power of two.
 
-    Where there is none, which is refused once the model is there, the smallest that there is.
+    Where there is none, which is refused, the smallest that there is.
     """
     fitting = [size for size in range(2, rows + 1, 2) if rows % size == 0 and (rows // size).bit_count() == 1]
     size = max((size for size in fitting if size <= most), default=min(fitting, default=rows))

@@ -240,7 +240,7 @@ def rehearse(work: Work) -> None:
     work.optimizer.zero_grad(set_to_none=True)
     saving.try_out(work)
     width, height = work.data.buckets[batches[largest][0]]
-    peak = (peak_memory(work.device) + work.plan.memory["optimizer"]) / 1e9
+    peak = (peak_memory(work.device) + work.plan.memory.get("optimizer", 0)) / 1e9
     work.report.say(f"rehearsed: {len(batches[largest])} x {width}x{height}, and a save; peak memory {peak:.1f} GB")
 
 

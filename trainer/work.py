@@ -108,7 +108,8 @@ def prepare(folder: RunFolder, report: Report, flags: Sequence[str] = (), group:
     home = torch.device("cpu") if thrift.wanted(config.memory) else device
     family = load_family(config.model, home, precision_of(config), config.captions, report.say)
     set_up(family, config)
-    thrift.save_memory(family, config.memory, device)
+    if thrift.wanted(config.memory):
+        thrift.save_memory(family, config.memory, device)
     network = attach(family, config)
     warn_of_long_captions(family, trained, config.captions.max_tokens, report)  # a new word may be many tokens
     if loaded := network.loaded:

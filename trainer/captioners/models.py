@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer import places
 from trainer.captioners.base import Say
 from trainer.captioners.tags import LABELS
 from trainer.data.pictures import plain
@@ -49,8 +50,9 @@ def find_tagger(
             f"model: {plain(name)!r} is no folder here: give a folder with {GRAPHS[0]} and {LABELS[0]}, "
             "or a tagger's name on the Hugging Face hub, such as SmilingWolf/wd-vit-tagger-v3"
         )
-    folder = models_folder() / "wd14" / name.removeprefix("SmilingWolf/").replace("/", "_")
-    found = _in_folder(name, folder)
+    inside = Path("wd14", name.removeprefix("SmilingWolf/").replace("/", "_"))
+    folder = models_folder() / inside
+    found = next((here for models in places.models() if (here := _in_folder(name, models / inside))), None)
     if found and not again:
         return found
     wanted = (GRAPHS[1], LABELS[1]) if name.count("/") > 1 else (GRAPHS[0], LABELS[0])

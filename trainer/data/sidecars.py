@@ -10,6 +10,7 @@ from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 from trainer.data.pictures import ENDINGS, plain
+from trainer.durable import read_text
 from trainer.errors import InputError
 
 LARGEST = 256 * 2**20  # bytes; a million captions
@@ -65,12 +66,9 @@ def read_sheet(field: str, path: Path) -> Sheet:
     Tags are put behind the caption, as sd-scripts does. Raises SidecarError.
     """
     shown = f"{field}: {plain(str(path), 1000)}"
+    text = read_text(shown, path, LARGEST, "choose another, or leave it empty", SidecarError)
     try:
-        if path.stat().st_size > LARGEST:
-            raise SidecarError(f"{shown} has {path.stat().st_size:,} bytes, more than {LARGEST:,}: split it")
-        tree = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise SidecarError(f"{shown} cannot be read ({error.strerror}): choose another, or leave it empty") from error
+        tree = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SidecarError(f"{shown} is no JSON ({plain(str(error))}): make it anew") from error
     if not isinstance(tree, dict) or not tree:

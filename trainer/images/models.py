@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from trainer import places
 from trainer.data.pictures import plain
-from trainer.downloads import models_folder
 from trainer.errors import InputError
 from trainer.sessions import open_session
 
 
 def model_files() -> list[Path]:
-    """The ONNX files in the models folder and the folders inside, in order."""
-    return sorted(path for path in models_folder().rglob("*") if path.suffix.lower() == ".onnx" and path.is_file())
+    """The ONNX files in the models folders and the folders inside, in order."""
+    found = (path for folder in places.models() for path in sorted(folder.rglob("*")))
+    return [path for path in found if path.suffix.lower() == ".onnx" and path.is_file()]
 
 
 def find_model(words: Sequence[str]) -> Path | None:

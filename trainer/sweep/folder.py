@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainer.durable import read_json, write_json
 from trainer.errors import InputError
-from trainer.runfolder import RunFolder
+from trainer.runfolder import RunFolder, make_dated
 from trainer.sweep.vary import Values, config_of
 
 SWEEPS = "sweeps"
@@ -63,16 +63,7 @@ class SweepFolder:
     @classmethod
     def make(cls, runs: Path, sweep: Sweep) -> SweepFolder:
         """Makes the folder with sweep.json in it; a second of that name within the minute gets `-2`."""
-        name, count = f"{time.strftime('%Y-%m-%d_%H%M')}_{sweep.name}", 1
-        while True:
-            folder = cls(runs / SWEEPS / (name if count == 1 else f"{name}-{count}"))
-            try:
-                folder.path.mkdir(parents=True)
-                break
-            except FileExistsError:
-                count += 1
-            except OSError as error:
-                raise InputError(f"{folder.path}: cannot be made ({error.strerror}); choose another --runs") from error
+        folder = cls(make_dated(runs / SWEEPS, sweep.name))
         sweep.made = time.time()
         folder.write(sweep)
         return folder
