@@ -20,7 +20,7 @@ from trainer.verdict.options import Compare
 from trainer.verdict.run import run as compare
 
 DOC = Path(__file__).parents[1] / "docs" / "compare.md"
-SHORT = [run for run in TABLE if run.name in ("short-73", "short-74", "hot-69")]
+SHORT = [run for run in TABLE if run.name in ("short-93", "short-94", "hot-89")]
 
 
 @pytest.fixture(scope="module")

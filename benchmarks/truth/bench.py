@@ -36,7 +36,7 @@ from .runs import FILES, FIT, TABLE, Run
 
 RESULTS = Path(__file__).with_name("results.json")
 STRENGTHS = (1.0, 0.7)
-ROUNDS, CONTENDER = 2, 0.85
+ROUNDS, CONTENDER = 4, 0.85
 """Rounds of pictures for the truth; from the second on for those with at least this share of the best one's."""
 NEAR = 0.95
 """A pick is right when its true score is at least this share of the best file's."""
@@ -68,7 +68,7 @@ def measure(run: Run, folder: Path, paint: Painter) -> dict[str, Any]:
 
 
 def truth_of(run: Run, trained: RunFolder, paint: Painter) -> list[dict[str, Any]]:
-    """The truth of every file at every strength; of those that may be the best from twice the pictures."""
+    """The truth of every file at every strength; of those that may be the best from up to four times the pictures."""
     base, character = Stage(Look()).base("pocket"), run.made()
     found = {(file, strength): Truth() for file in checkpoints_of(str(trained.path)) for strength in STRENGTHS}
     for number in range(ROUNDS):

@@ -17,8 +17,8 @@ from trainer.pocket.sampler import paint
 
 from .world import Character, character_shown, place_shown, plain_prompts, plain_shown, trigger_prompts
 
-TRIGGER, PLAIN = 84, 28
-"""Pictures of a round: with the trigger, twelve of each place, and without it."""
+TRIGGER, PLAIN = 42, 42
+"""Pictures of a round: with the trigger, six of each place, and without it."""
 STEPS, GUIDANCE = 8, 4.0
 
 

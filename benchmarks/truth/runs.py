@@ -93,7 +93,7 @@ def _listed(first: int, characters: int, counts: dict[str, int]) -> list[Run]:
 
 
 COUNTS = {"plain": 3, "text": 3, "warm": 3, "hot": 2, "few": 2, "short": 2, "cold": 2, "long": 2, "place": 1}
-FIT = _listed(40, 10, COUNTS)
+FIT = [*_listed(40, 10, COUNTS), *_listed(60, 10, COUNTS)]
 """The runs that the measures and their weights were made on."""
-TABLE = _listed(60, 10, COUNTS)
+TABLE = _listed(80, 10, COUNTS)
 """The runs that the verdict was tried on afterwards, each once."""
