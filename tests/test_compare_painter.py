@@ -319,7 +319,10 @@ def test_an_embedding_of_a_word_s_own_vector_is_that_word(name: str, painters: A
     assert [len(chunk.ids) for chunk in words.chunks("red " * 74 + "my-word")] == [74, 2]  # never cut in two
     if name == "sd15":
         assert torch.equal(words.read(["single"])["states"], words.read(["cat"])["states"])
-    assert painters[name].paint(shot).size == (64, 64)
+    alone = painters[name].paint(shot)
+    without = shots(name, folders=[str(tmp_path)])
+    both = painters[name].paint_many([without, shot])  # one prompt names an embedding, and the other does not
+    assert not without.embeddings and np.abs(array(both[1]) - array(alone)).max() <= 1
     words.learn(())
     assert all(torch.equal(table.weight, plain) for table, plain in zip(words.tables, words.plain, strict=True))
 

@@ -28,7 +28,7 @@ from trainer.runfolder import RunFolder
 from trainer.verdict.diagnosis import Facts
 from trainer.verdict.options import Compare
 from trainer.verdict.run import run as compare
-from trainer.verdict.scores import LEAST, MEASURES, Row
+from trainer.verdict.scores import MEASURES, Row, total
 from trainer.verdict.verdict import judge
 
 from .measure import PLAIN, Truth, merged
@@ -169,20 +169,12 @@ def best_weights(results: Sequence[dict[str, Any]], tries: int = 4000) -> list[t
         weights = {name: float(draw.choice([0, 0.05, 0.1, 0.2, 0.4, 0.6, 1])) for name in MEASURES} | {"likeness": 1.0}
         worth = []
         for result in results:
-            totals = [_weighed(row["scores"], weights) for row in result["rows"]]
+            totals = [total({name: row["scores"][name] for name in MEASURES}, weights) for row in result["rows"]]
             truth = {(one["label"], one["strength"]): one["truth"] for one in result["truth"]}
             pick = result["rows"][int(np.argmax(totals))]
             worth.append(truth[pick["label"], pick["strength"]] / max(truth.values()))
         found.append((float(np.mean(worth)), weights))
     return sorted(found, key=lambda one: -one[0])[:10]
-
-
-def _weighed(scores: dict[str, float | None], weights: dict[str, float]) -> float:
-    """As scores.total, with other weights."""
-    goods = {
-        name: (score if MEASURES[name].good else 1 - score) for name in MEASURES if (score := scores[name]) is not None
-    }
-    return sum(weights[name] * float(np.log(np.clip(good, LEAST, 1))) for name, good in goods.items())
 
 
 def main() -> None:

@@ -98,8 +98,9 @@ class Painter:
         return self.paint_many([replace(shot, seed=seed) for seed in seeds], tick)
 
     def paint_many(self, shots: Sequence[Shot], tick: Tick = lambda: None) -> list[Image.Image]:
-        """Shots that differ in prompt and seed alone, all at once; prompts of one length in chunks go together.
+        """Shots that differ in prompt, its embeddings and seed alone, all at once.
 
+        Prompts of one length in chunks go together.
         InputError for a file that does not fit the model; PaintError for NaN, and when memory runs out.
         """
         family = self.load(shots[0].base)[0]
@@ -121,13 +122,14 @@ class Painter:
     @torch.no_grad()
     def _paint(self, shots: Sequence[Shot], tick: Tick) -> list[Image.Image]:
         one = shots[0]
-        assert all(replace(shot, prompt=one.prompt, seed=one.seed) == one for shot in shots), "only prompt and seed"
+        own = {"prompt": one.prompt, "seed": one.seed, "embeddings": one.embeddings}
+        assert all(replace(shot, **own) == one for shot in shots), "only prompt, its embeddings and seed"
         _, wardrobe, words = self.load(one.base)
         wardrobe.wear(one.loras)
         words.wearing(wardrobe.in_text)
         while wardrobe.notes:
             self.say(wardrobe.notes.pop(0))
-        words.learn(one.words)
+        words.learn(list(dict.fromkeys(word for shot in shots for word in shot.words)))
         lengths = [chunks_of(words, shot.prompt, shot.steps) for shot in shots]
         pictures: dict[int, Image.Image] = {}
         for length in sorted({*lengths}):

@@ -87,15 +87,15 @@ class Row:
         return {**told, "values": values, "scores": self.scores, "total": self.total}
 
 
-def total(scores: Mapping[str, Any]) -> Any:
+def total(scores: Mapping[str, Any], weights: Mapping[str, float] | None = None) -> Any:
     """The weighted geometric mean of the measures that are there, each turned so that 1 is good.
 
     Geometric, since a file that fails in one thing is not saved by the others. Takes numbers, or arrays of one shape
-    (as of many resamples at once), and gives the same.
+    (as of many resamples at once), and gives the same. weights: in the place of the measures' own.
     """
-    weight = sum(MEASURES[name].weight for name in scores)
-    goods = {name: _good(name, score) for name, score in scores.items()}
-    logs = sum(MEASURES[name].weight * np.log(good) for name, good in goods.items())
+    shares = weights or {name: measure.weight for name, measure in MEASURES.items()}
+    weight = sum(shares[name] for name in scores)
+    logs = sum(shares[name] * np.log(_good(name, score)) for name, score in scores.items())
     return np.exp(logs / weight) if weight else 0.0
 
 
