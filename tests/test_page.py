@@ -250,3 +250,30 @@ def test_the_tabs_that_train_share_a_form_and_keep_their_own_settings(site: Site
     view.get_by_role("button", name="Pivotal tuning").filter(visible=True).first.click()
     box(view, "Pivotal tuning").check()
     expect(view.locator('[id="field-pivotal.token"]')).to_be_visible()
+
+
+LATE = "addEventListener('likeness-marks', () => { window.late ||= likenessMarks.tab === 'dreambooth' })"
+
+
+def test_a_look_that_is_answered_late_does_not_mix_two_tabs_settings(site: Site, page: Open) -> None:
+    """What was written on one tab is looked at after another was opened, as over a slow line."""
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        looks = '"do":"look"' in (route.request.post_data or "")
+        held.append(route) if looks and not held else route.continue_()
+
+    view = page()
+    tab(view, "Dreambooth")
+    expect(box(view, "Learning rate")).to_have_value("1e-05")
+    view.route("**/queue/join*", hold)
+    with view.expect_request("**/queue/join*"):
+        fill(view, {"Train batch size": 3})
+    tab(view, "LoRA")
+    expect(box(view, "Train batch size")).to_have_value("1")
+    view.evaluate(LATE)
+    held[0].continue_()
+    view.wait_for_function("window.late")
+    view.wait_for_function("likenessMarks.tab === 'lora'")  # it looks again, at the tab that is open
+    tab(view, "Dreambooth")
+    expect(box(view, "Train batch size")).to_have_value("3")

@@ -52,21 +52,18 @@ class Sheet:
     whole: bool = False  # every box is to be told, for what is asked may be older than what stands there
     more: dict[str, Any] = field(default_factory=dict)
 
-    def shown(self, seen: Mapping[str, str] | None = None) -> tuple[str, str, str, str]:
-        """What goes to the page's script, the plan, the family, and what there is to say.
+    def state(self) -> str:
+        """What the page's script is to do, and what it sends along: the tab, and the choices whose fields are seen."""
+        variants = {owner: variant_of(owner, self.values) for owner in OWNERS}
+        return json.dumps({"tab": self.tab, "variants": variants, **self.more})
 
-        seen: the choices whose fields are seen, by owner; None for those of the values.
-        """
-        variants = seen or {owner: variant_of(owner, self.values) for owner in OWNERS}
+    def said(self) -> tuple[str, str, str, str]:
+        """The marks at the fields, the plan, the family, and what there is to say."""
         again = AGAIN if self.outlook.looking else 0
-        wire = marks(
-            self.outlook.mistakes,
-            form.changed(self.values),
-            {"variants": variants, "again": again, "tab": self.tab, **self.more},
-        )
+        at = marks(self.outlook.mistakes, form.changed(self.values), tab=self.tab, again=again)
         errors = [line for error in self.mistakes for line in str(error).splitlines()]
         said = notes_html(errors, "refused") + notes_html(self.notes) + self.command
-        return wire, plan_html(self.outlook), _family_html(self.outlook), said
+        return at, plan_html(self.outlook), _family_html(self.outlook), said
 
 
 class Desk:

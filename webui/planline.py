@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -146,6 +146,6 @@ def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
-def marks(mistakes: Mistakes | None, moved: Iterable[str], more: Mapping[str, Any]) -> str:
-    """What the page's script is told: mistakes by field, the fields that are not at their default."""
+def marks(mistakes: Mistakes | None, moved: Iterable[str], **more: Any) -> str:
+    """What the page's script marks: mistakes by field, the fields that are not at their default."""
     return json.dumps({"mistakes": mistakes.at if mistakes else {}, "changed": list(moved), **more})

@@ -1,9 +1,11 @@
 // The form of a training: marks at its fields, search over all of them, paths by a file browser. The fields are
-// Gradio's; what is wrong or changed is told by Python through window.likenessState, and asked for by `likeness-ask`.
+// Gradio's; what is wrong or changed is told by Python through window.likenessMarks, what is to be done through
+// window.likenessState, and asked for by `likeness-ask`.
 import { address, button, h, newId, say } from './tools.js'
 import { choose, fileHere } from './browse.js'
 
 const state = () => window.likenessState || {}
+const marks = () => window.likenessMarks || {}
 const field = name => document.getElementById(`field-${name}`)
 const inputOf = box => box?.querySelector('textarea, input')
 const shown = node => node?.offsetParent != null
@@ -37,7 +39,7 @@ function name(box) {
 }
 
 function mark() {
-  const { mistakes = {}, changed = [] } = state()
+  const { mistakes = {}, changed = [] } = marks()
   document.querySelectorAll('#tabs .block, #trainer .block').forEach(name)
   const moved = new Set(changed)
   for (const box of document.querySelectorAll('.field')) {
@@ -128,12 +130,19 @@ function settle(turn) {
 addEventListener('click', ({ target }) => target.closest?.('#tabs button[role="tab"]') && setTimeout(settle, 0, false))
 
 let again = 0
-addEventListener('likeness-state', () => {
-  refresh()
-  settle(state().turn)
+function lookAgain() {
   clearTimeout(again)
-  const { again: later, dialog, start } = state()
-  if (later) again = setTimeout(() => ask({ do: 'look' }), later)
+  const later = marks().tab === state().tab ? marks().again : REST // an answer that came late told of another tab
+  if (later) again = setTimeout(ask, later, { do: 'look' })
+}
+addEventListener('likeness-marks', () => {
+  refresh()
+  lookAgain()
+})
+addEventListener('likeness-state', () => {
+  const { turn, dialog, start } = state()
+  settle(turn)
+  lookAgain()
   if (dialog === 'save') saveFile()
   if (start) setTimeout(() => document.getElementById('job')?.scrollIntoView({ block: 'start' }), 200)
 })

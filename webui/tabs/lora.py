@@ -27,15 +27,21 @@ Data = dict[Any, Any]
 Work = Callable[[Sheet], None]
 BASES = (".safetensors", ".ckpt")
 WIRE = """
-const tell = () => {
-  window.likenessState = JSON.parse(props.value || '{}')
-  dispatchEvent(new Event('likeness-state'))
-}
-watch('value', tell)
 addEventListener('likeness-ask', ({ detail }) => trigger(detail.do === 'look' ? 'input' : 'submit', detail))
+"""
+"""Carries what static/form.js asks for to Python."""
+
+
+def _teller(word: str) -> str:
+    """Carries what Python says to static/form.js, as window.likeness<word> and an event."""
+    return f"""
+const tell = () => {{
+  window.likeness{word} = JSON.parse(props.value || '{{}}')
+  dispatchEvent(new Event('likeness-{word.lower()}'))
+}}
+watch('value', tell)
 tell()
 """
-"""Carries what the form is to show to static/form.js, and what is asked for there to Python."""
 
 
 class LoraTab:
@@ -45,7 +51,9 @@ class LoraTab:
         self.settings = settings
         self.boxes = Boxes(Config())
         self.desk = Desk(settings, jobs)
-        self.wire = gr.HTML("{}", html_template="", js_on_load=WIRE, render=False, elem_id="wire")
+        # Two, since a look at the form may be answered late, and is not to undo the turn of a tab.
+        self.wire = gr.HTML("{}", html_template="", js_on_load=WIRE + _teller("State"), render=False, elem_id="wire")
+        self.marks = gr.HTML("{}", html_template="", js_on_load=_teller("Marks"), render=False, elem_id="marks")
         self.plan = gr.HTML(elem_id="plan", render=False)
         self.family = gr.HTML(elem_id="family", render=False)
         self.said = gr.HTML(elem_id="said", render=False)
@@ -53,11 +61,12 @@ class LoraTab:
         self.run = gr.State(None, render=False)
         self.sweep = SweepPart()
         self.kept = gr.State({}, render=False)
-        self.shown = (self.wire, self.plan, self.family, self.said)
+        self.shown = (self.marks, self.plan, self.family, self.said)
 
     def draw(self) -> None:
         """Puts everything in its place, and ties what happens to what is done."""
         self.wire.render()
+        self.marks.render()
         self.run.render()
         self.kept.render()
         tabs = escape(json.dumps({method.tab: name for name, method in METHODS.items()}))
@@ -150,7 +159,8 @@ class LoraTab:
         desk, boxes = self.desk, self.boxes
         everything = boxes.all() | {self.wire, self.path, self.style, self.run, self.kept}
         everything |= set(self.wish.values())
-        outputs = [*boxes.by_name.values(), *self.shown, self.path, self.style, self.run, self.kept, self.panel]
+        outputs = [*boxes.by_name.values(), self.wire, *self.shown]
+        outputs += [self.path, self.style, self.run, self.kept, self.panel]
 
         # What fills the form is done one after the other, so that the last press is what stands in it.
         def tie(event: Any, work: Work, trigger_mode: str = "once") -> None:
@@ -176,8 +186,9 @@ class LoraTab:
         plain = [box for name, box in boxes.by_name.items() if FIELDS[name].kind in told and name not in choosers]
         gr.on(
             [self.wire.input, *(box.input for box in plain)],
-            self.glance, everything, list(self.shown),
+            self.glance, boxes.all() | {self.wire}, list(self.shown),
             show_progress="hidden", trigger_mode="always_last", concurrency_limit=8,
+            preprocess=False,  # or a look that comes late is refused, for the choices of the tab that was left
         )  # fmt: skip
         for name in choosers:
             tie(boxes.by_name[name].input, partial(desk.choose, name=name), "always_last")
@@ -200,7 +211,7 @@ class LoraTab:
     def first(self, page: gr.Blocks) -> None:
         """What is shown when the page opens: the settings of last time, and the job that runs."""
         inputs = self.boxes.all() | {self.wire}
-        outputs = [*self.boxes.by_name.values(), *self.shown, self.run, self.panel]
+        outputs = [*self.boxes.by_name.values(), self.wire, *self.shown, self.run, self.panel]
         page.load(partial(self.answer, work=self.desk.remember), inputs, outputs, show_progress="hidden")
 
     def sheet(self, data: Mapping[Any, Any]) -> Sheet:
@@ -221,7 +232,7 @@ class LoraTab:
         """What is to be said of what stands on the page; no box changes, nor which of them are seen."""
         sheet = self.sheet(data)
         self.desk.look(sheet)
-        return dict(zip(self.shown, sheet.shown(sheet.wire.get("variants")), strict=True))
+        return dict(zip(self.shown, sheet.said(), strict=True))
 
     def answer(self, data: Mapping[Any, Any], work: Work) -> Data:
         """Lets the desk do something with what stands on the page, and gives what is to change there."""
@@ -229,7 +240,7 @@ class LoraTab:
         before = earlier(sheet.values, sheet.wire)
         work(sheet)
         told = self.boxes.updates(sheet.values, sheet.tab, None if sheet.whole else before)
-        told |= dict(zip(self.shown, sheet.shown(), strict=True))
+        told |= {self.wire: sheet.state(), **dict(zip(self.shown, sheet.said(), strict=True))}
         if sheet.path != (data.get(self.path) or ""):
             told[self.path] = sheet.path
         if sheet.style != (data.get(self.style) or LIKENESS):

@@ -121,7 +121,8 @@ class _Own:
             told = ["These are the settings for your pictures; change what you like."]
             return form.answer(data, lambda sheet: form.desk.fill(sheet, config, told))
 
-        given, told = {*asked, *boxes.all(), form.wire, form.kept}, [self.plan, *boxes.all(), *form.shown, form.kept]
+        given = {*asked, *boxes.all(), form.wire, form.kept}
+        told = [self.plan, *boxes.all(), form.wire, *form.shown, form.kept]
         self.details.click(fill, given, told, show_progress="hidden").then(fn=None, js=TO_FORM)
 
     def look(self, images: str, trigger: str, kind: str, base: str) -> Iterator[str]:
