@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -243,26 +246,39 @@ def test_optuna_asks_is_told_and_goes_on(make: Callable[..., SweepFolder]) -> No
 
 
 def test_ray_gets_one_gpu_for_each_run(make: Callable[..., SweepFolder], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray itself is not here: what stands in for it runs each call at once."""
+    """Ray itself is not here: what stands in for it runs each call when it is asked for."""
     folder, gpus = make(RANKS, train={"device": "auto"}), list[int]()
 
     def remote(num_gpus: int, max_retries: int) -> Any:
         gpus.append(num_gpus)
-        return lambda work: types.SimpleNamespace(remote=lambda path: (work(path), path))
+        return lambda work: types.SimpleNamespace(remote=lambda *given: partial(work, *given))
 
-    def wait(waiting: list[Any], num_returns: int) -> Any:
+    def wait(waiting: list[Any], num_returns: int, timeout: float) -> Any:
         return waiting[:1], waiting[1:]
 
     def train(run: RunFolder, wish: Wish) -> int:
         return by_rank(run, wish) if run.config().network.rank == 4 else 1
 
-    fake = types.SimpleNamespace(init=lambda address: None, remote=remote, wait=wait, get=lambda made: made[0])
+    fake = types.SimpleNamespace(init=lambda address: None, remote=remote, wait=wait, get=lambda made: made())
     monkeypatch.setitem(sys.modules, "ray", fake)
     monkeypatch.setattr(far, "find_spec", lambda name: name)
     monkeypatch.setattr(far, "train", train)
     said: list[str] = []
-    assert not far.train_far(folder, "auto", said.append)
-    assert gpus == [1, 1] and said == ["run 1 of 2: done", "run 2 of 2: failed (exit code 1)"]
+    far.train_far(folder, "auto", said.append)
+    assert gpus == [1, 1] and [line.split(": ")[1] for line in said] == [
+        "done; 1 to go",
+        "failed (exit code 1); 0 to go",
+    ]
+
+    def first_a_signal(waiting: list[Any], num_returns: int, timeout: float) -> Any:
+        fake.wait = wait
+        os.kill(os.getpid(), signal.SIGTERM)
+        return [], waiting
+
+    fake.wait = first_a_signal
+    later = make(RANKS, train={"device": "auto"})
+    far.train_far(later, "auto", said.append)
+    assert [line.split(": ")[1] for line in said[2:]] == ["stopped; 1 to go", "stopped; 0 to go"]
 
 
 def test_on_the_page(tmp_path: Path) -> None:

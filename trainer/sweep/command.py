@@ -69,13 +69,14 @@ def _train(folder: SweepFolder, options: argparse.Namespace) -> int:
     from trainer.sweep.running import train_all
 
     print(f"{folder.path}: --resume goes on with this sweep, --table shows it", file=sys.stderr)
+    if options.ray and folder.read().how == "optuna":
+        raise InputError("ray: Optuna waits for each run before it chooses the next: leave --ray or --optuna out")
     if options.ray:
-        if folder.read().how == "optuna":
-            raise InputError("ray: Optuna waits for each run before it chooses the next: leave --ray or --optuna out")
-        return 0 if train_far(folder, options.ray, _say) else 1
-    with Wish().heard() as wish:
-        wish.patient = True
-        train_all(folder, wish, say=_say)
+        train_far(folder, options.ray, _say)
+    else:
+        with Wish().heard() as wish:
+            wish.patient = True
+            train_all(folder, wish, say=_say)
     states = [row.state for row in table_of(folder).rows]
     return 1 if states and all(state == "error" for state in states) else 0
 

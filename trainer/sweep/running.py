@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from trainer.launcher import child_env
 from trainer.runfolder import RunFolder
@@ -13,16 +14,26 @@ from trainer.sweep.adaptive import Study
 from trainer.sweep.folder import Sweep, SweepFolder, ended
 from trainer.sweep.table import VERDICT, table_of
 from trainer.sweep.vary import config_of, told
-from trainer.terminal import Wish
 
 # -P: a torch.py or trainer/ that lies among someone's pictures is not imported.
 ENGINE = [sys.executable, "-P", "-m", "trainer"]
 LOOK = 0.2  # seconds between two looks at a run
-Train = Callable[[RunFolder, Wish], int]
+
+
+class Asked(Protocol):
+    """Someone who may wish that a training stops."""
+
+    @property
+    def stop(self) -> bool:
+        """Whether it is to stop now."""
+        ...
+
+
+Train = Callable[[RunFolder, Asked], int]
 """Trains a run, and gives the exit code."""
 
 
-def call(words: Sequence[str], run: RunFolder, wish: Wish) -> int:
+def call(words: Sequence[str], run: RunFolder, wish: Asked) -> int:
     """Runs a command of the engine in a process of its own; when someone wishes to stop, it saves and ends."""
     child = subprocess.Popen([*ENGINE, *words], env=child_env())
     asked = False
@@ -34,7 +45,7 @@ def call(words: Sequence[str], run: RunFolder, wish: Wish) -> int:
     return child.returncode
 
 
-def train(run: RunFolder, wish: Wish) -> int:
+def train(run: RunFolder, wish: Asked) -> int:
     """Trains a run from where it stands, and finds the best of its files where its config asks for that."""
     code = 0 if ended(run) else call(["train", "--run", str(run.path)], run, wish)
     wants = run.config().compare.afterwards and not (run.path / VERDICT).exists()
@@ -43,7 +54,7 @@ def train(run: RunFolder, wish: Wish) -> int:
     return code
 
 
-def train_all(folder: SweepFolder, wish: Wish, begin: Train = train, say: Callable[[str], None] = print) -> bool:
+def train_all(folder: SweepFolder, wish: Asked, begin: Train = train, say: Callable[[str], None] = print) -> bool:
     """Trains what is not trained yet; whether it came to the end. A run that fails is said, and the next is begun."""
     sweep = folder.read()
     study = Study(folder, sweep) if sweep.how == "optuna" else None
@@ -63,7 +74,7 @@ def train_all(folder: SweepFolder, wish: Wish, begin: Train = train, say: Callab
 
 
 def _train_one(
-    folder: SweepFolder, sweep: Sweep, place: int, wish: Wish, begin: Train, say: Callable[[str], None]
+    folder: SweepFolder, sweep: Sweep, place: int, wish: Asked, begin: Train, say: Callable[[str], None]
 ) -> bool:
     """Whether the sweep should go on after it."""
     if wish.stop:
