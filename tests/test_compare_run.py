@@ -24,6 +24,7 @@ from trainer.compare.painter import Painter, PaintError
 from trainer.compare.shelf import digest_of
 from trainer.compare.shot import Stage
 from trainer.config import Config
+from trainer.data.folders import collect
 from trainer.errors import InputError
 from trainer.families.header import read_header
 from trainer.runfolder import RunFolder
@@ -35,7 +36,7 @@ from trainer.tree import overlay, validate
 from trainer.verdict import run as comparison
 from trainer.verdict.options import Compare
 from trainer.verdict.questions import LOOKS, PLACES, Question, Topic, own, questions_of, topic_of
-from trainer.verdict.setting import setting_of
+from trainer.verdict.setting import read_captions, setting_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
 
@@ -506,6 +507,14 @@ def test_a_data_set_that_is_gone_is_named(
         setting_of(Compare(folder=str(made.path)))
     found = setting_of(Compare(folder=str(made.path), data=str(images)))
     assert len(found.pictures) == 6 and found.topic.trigger == "zk9"  # regularisation is not needed
+
+
+def test_captions_have_the_words_of_their_own_subset(images: Path) -> None:
+    own = {"folder": str(images / "2_zk9 thing"), "prefix": "zk8"}
+    tree = {"data": {"subsets": [own, {"folder": str(images / "1_zk9 body")}]}, "captions": {"prefix": "all"}}
+    config = Config.model_validate(tree)
+    _, texts = read_captions(collect(config.data, config.captions).pictures, config)
+    assert sorted(text.split()[0] for text in texts) == ["all"] * 2 + ["zk8"] * 4
 
 
 def test_the_run_s_own_vae_clip_skip_and_background_are_taken(

@@ -176,7 +176,7 @@ def make_plan(config: Config, collection: Collection, family: str) -> Plan:
 def leaves_out(config: Config, picture: Picture) -> bool:
     """Whether a picture's caption loses words for `objective.prior` trained."""
     place = picture.folder.subset
-    captions = config.captions.of(None if place is None else config.data.subsets[place])
+    captions = config.captions.of(config.data.subset_at(place))
     words = learned_words(config.objective, captions, picture.folder.words)
     caption = f"{captions.prefix} {picture.caption}"
     return len(without(caption, words)) < len(without(caption, ""))

@@ -91,11 +91,15 @@ class Data(Part):
             raise ValueError(f"{' and '.join(moving)} changes a picture at each use: set cache_latents to false")
         return self
 
+    def subset_at(self, place: int | None) -> Subset | None:
+        """A subset by its place; None is none."""
+        return None if place is None else self.subsets[place]
+
     def of(self, place: int | None) -> Data:
         """The options as they hold for a subset, by its place; None is none."""
-        if place is None:
+        subset = self.subset_at(place)
+        if subset is None:
             return self
-        subset = self.subsets[place]
         on = self.buckets is not None if subset.bucketed is None else subset.bucketed
         buckets = (self.buckets or Buckets()).model_copy(update=subset.over({*BUCKETS})) if on else None
         return self.model_copy(update={**subset.over({*Data.model_fields}), "buckets": buckets})

@@ -294,7 +294,7 @@ def options_of(config: Config, pictures: Sequence[Picture]) -> list[Options]:
     """The options that hold for each picture."""
     data, captions = config.data, config.captions
     known = {
-        place: Options(data.of(place), captions.of(None if place is None else data.subsets[place]))
+        place: Options(data.of(place), captions.of(data.subset_at(place)))
         for place in {picture.folder.subset for picture in pictures}
     }
     return [known[picture.folder.subset] for picture in pictures]

@@ -105,7 +105,7 @@ def _subset(place: int, data: Data) -> tuple[Folder, Path]:
 
 
 def _words_of(captions: Captions, data: Data, folder: Folder) -> Captions:
-    return captions.of(None if folder.subset is None else data.subsets[folder.subset])
+    return captions.of(data.subset_at(folder.subset))
 
 
 def _beside(listing: Listing, data: Data, problems: list[Problem]) -> Listing:

@@ -115,7 +115,7 @@ class Lookout:
         """What is asked, what the base model draws of it, and who looks."""
         watch = self.config.compare
         mine = [picture for picture in self.pictures.pictures if not picture.folder.reg]
-        topic, captions = read_captions(mine, self.config.captions, config=self.config)
+        topic, captions = read_captions(mine, self.config)
         questions = questions_of(topic, captions, watch.questions)
         asked = seeded(questions, self.config.sample.seed, watch.seeds)
         by_chance = sorted({picture.digest: picture.path for picture in mine}.items())

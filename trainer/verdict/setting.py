@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.config import Captions, Config, Data, Embedding, Model
+from trainer.config import Config, Embedding
 from trainer.data.folders import FolderError, Picture, collect
 from trainer.data.templates import lines_of
 from trainer.errors import InputError
@@ -64,47 +64,45 @@ def setting_of(options: Compare) -> Setting:
     if not config and not options.data:
         raise InputError(f"data: {folder} is no run folder, so nothing tells its pictures; give them with --data")
     files = find_saved(folder, run, config, options.trigger)
-    captions = config.captions if config else Captions()
-    pictures = _pictures(options.data, config, captions)
-    topic, texts = read_captions(pictures, captions, options.trigger, config)
+    trained = config or Config()
+    model, data = trained.model, trained.data
+    pictures = _pictures(options.data, trained)
+    topic, texts = read_captions(pictures, trained, options.trigger)
     facts = facts_of(config, topic, len(pictures), run is not None and run.alive())
-    model, data = (config.model, config.data) if config else (Model(), Data())
     vae = None if options.base else model.vae  # another base brings its own
     return Setting(folder, files, base, vae, model.clip_skip, topic, pictures, texts, data.background, facts)
 
 
-def _pictures(images: str | None, config: Config | None, captions: Captions) -> list[Picture]:
+def _pictures(images: str | None, config: Config) -> list[Picture]:
     """Those that were trained on: given, or as the run knows them; regularisation pictures are none."""
-    trained = config.data if config else Data()
     update = {"images": images, "subsets": (), "metadata": None} if images else {}
-    data = trained.model_copy(update={**update, "reg": None, "masks": None})
+    data = config.data.model_copy(update={**update, "reg": None, "masks": None})
     try:
-        return [picture for picture in collect(data, captions, field="data").pictures if not picture.folder.reg]
+        return [picture for picture in collect(data, config.captions, field="data").pictures if not picture.folder.reg]
     except FolderError as error:
         if images:
             raise
         raise InputError(f"{error}; give the folder where they are now with --data") from error
 
 
-def read_captions(
-    pictures: Sequence[Picture], captions: Captions, trigger: str | None = None, config: Config | None = None
-) -> tuple[Topic, list[str]]:
+def read_captions(pictures: Sequence[Picture], config: Config, trigger: str | None = None) -> tuple[Topic, list[str]]:
     """What a data set is about, and its captions as they are trained; at least one.
 
     config: the training's, whose new word is the trigger where none is given, and whose template stands for captions.
     """
     words = next((picture.folder.words for picture in pictures if picture.folder.words), "")
-    texts = [text for picture in pictures if (text := _said(picture, captions))]
-    if config and isinstance(config.network, Embedding):
+    texts = [text for picture in pictures if (text := _said(picture, config))]
+    if isinstance(config.network, Embedding):
         texts = list(lines_of(config)) or texts
         trigger = trigger or config.network.words()[0].token
     topic = topic_of(texts, words, trigger)
     return topic, texts or [topic.trigger]
 
 
-def _said(picture: Picture, captions: Captions) -> str:
+def _said(picture: Picture, config: Config) -> str:
     """A picture's caption as it was trained, without what changes from use to use."""
     first = picture.caption.split("\n", 1)[0]
+    captions = config.captions.of(config.data.subset_at(picture.folder.subset))
     return " ".join(text for text in (captions.prefix, first, captions.suffix) if text)
 
 
