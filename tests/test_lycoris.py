@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import peft
@@ -16,6 +17,8 @@ from diffusers import DDIMScheduler
 from lycoris.modules import get_module, make_module
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import normalize
 
 from tests.conftest import Train, Tree
 from tests.shapes import rows
@@ -55,7 +58,12 @@ KINDS: dict[str, Tree] = {
     "native": {"train_norm": True, "rank_dropout": 0.1},
 }
 """Every new type, with options that change how it computes."""
-PEFT = {"lora_down.weight": "lora_A", "lora_up.weight": "lora_B", "dora_scale": "lora_magnitude_vector"}
+PEFT = {
+    "lora_down.weight": "lora_A",
+    "lora_up.weight": "lora_B",
+    "dora_scale": "lora_magnitude_vector",
+    "weight": "ia3_l",
+}
 """peft's names of matrices."""
 LINEAR, CONV = {"preset": "attn-only"}, {"preset": "unet-convblock-only"}
 FILES: dict[str, list[tuple[str, Tree]]] = {
@@ -121,6 +129,15 @@ def some(network: Any) -> dict[str, LycorisLayer]:
     return dict(found.values())
 
 
+def tried(network: Any) -> tuple[dict[str, Tensor], list[tuple[str, Any, Tensor]]]:
+    """A network's file, and the names, frozen layers and answers of some of its layers; it is taken off the model."""
+    network.eval()
+    layers = [(name, layer.frozen[0], layer(inputs(layer.frozen[0]))) for name, layer in some(network).items()]
+    network.detach()
+    assert {type(frozen) for _, frozen, _ in layers} == {nn.Linear, nn.Conv2d}
+    return network.tensors(), layers
+
+
 def inputs(layer: nn.Module) -> Tensor:
     draws = torch.Generator().manual_seed(3)
     if isinstance(layer, nn.Conv2d):
@@ -165,39 +182,68 @@ def test_files_compute_what_the_library_computes(
 
 def test_peft_computes_the_same(model: Any, shaken: Any) -> None:
     """LoHa, LoKr, DoRA and (IA)3 of peft with our matrices; its LoKr multiplies in the same order."""
-    for kind, options, names in (
-        ("loha", {"rank": 3, "alpha": 2}, ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")),
-        ("lokr", {"rank": 1, "alpha": 1, "factor": 4}, ("lokr_w1", "lokr_w2_a", "lokr_w2_b")),
-        ("locon", {"rank": 3, "alpha": 2, "dora": True}, ("lora_down.weight", "lora_up.weight", "dora_scale")),
-        ("ia3", {}, ()),
+    here: Any = {"target_modules": ["layer"]}
+    for kind, options, told in (
+        ("loha", {"rank": 3, "alpha": 2}, peft.LoHaConfig(r=3, alpha=2, **here)),
+        ("lokr", {"rank": 1, "alpha": 2, "factor": 2}, peft.LoKrConfig(r=1, alpha=2, decompose_factor=2, **here)),
+        ("locon", {"rank": 3, "alpha": 2, "dora": True}, peft.LoraConfig(r=3, lora_alpha=2, use_dora=True, **here)),
+        ("ia3", {}, peft.IA3Config(feedforward_modules=["layer"], **here)),
     ):
-        network = shaken(model, config(kind, preset="attn-mlp", unet_only=True, **options)).eval()
-        name = next(name for name, layer in network.layers.items() if isinstance(layer.frozen[0], nn.Linear))
-        layer, tensors = network.layers[name], network.tensors()
-        frozen = layer.frozen[0]
-        x = inputs(frozen)
-        ours = layer(x)
-        network.detach()
-        holder = nn.ModuleDict({"layer": frozen})
-        common = {"target_modules": ["layer"], "init_weights": True}
-        if kind == "loha":
-            told: Any = peft.LoHaConfig(r=3, alpha=2, **common)
-        elif kind == "lokr":
-            told = peft.LoKrConfig(r=1, alpha=1, decompose_factor=4, **common)
-        elif kind == "ia3":
-            told = peft.IA3Config(target_modules=["layer"], feedforward_modules=["layer"])
+        tensors, layers = tried(shaken(model, config(kind, unet_only=True, **options)))
+        for name, frozen, ours in layers:
+            wrapped = peft.get_peft_model(nn.ModuleDict({"layer": frozen}), told)
+            theirs: Any = wrapped.base_model.model["layer"]
+            for key in tensors.keys() - {f"{name}.alpha", f"{name}.on_input"}:
+                if key.startswith(f"{name}."):
+                    own = key.removeprefix(f"{name}.")
+                    home = getattr(theirs, PEFT.get(own, own))["default"]
+                    home = home.weight if isinstance(home, nn.Module) else home
+                    home.data = tensors[key].view(home.shape) + (kind == "ia3")  # ours is added to a factor of 1
+            said = theirs.eval()(inputs(frozen))
+            assert (said - ours).norm() <= 1e-6 * said.norm(), (kind, name)
+
+
+@pytest.mark.parametrize("kind", ["diag_oft", "boft"])
+def test_peft_turns_alike_but_on_the_other_side(
+    kind: str, model: Any, shaken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a layer W ours is s R W, peft's OFT is W R, and its BOFT s W R, so that no matrices of peft's are ours.
+
+    Whatever R and s are, theirs keeps the angles between W's rows; ours does not. The rotation is the same: peft's of
+    the transposed layer is ours, block by block and butterfly by butterfly.
+    """
+    # In place of a kernel for GPUs, without which peft would have one factor alone: blocks along a diagonal.
+    diagonals = SimpleNamespace(forward=lambda factors: [torch.stack([torch.block_diag(*one) for one in factors])])
+    monkeypatch.setattr("peft.tuners.boft.layer._FBD_CUDA", diagonals)
+    tensors, layers = tried(shaken(model, config(kind, rank=4, rescaled=True, unet_only=True), by=0.2))
+    for name, frozen, ours in layers:
+        weight, blocks = frozen.weight.detach().flatten(1), tensors[f"{name}.oft_blocks"]
+        turned = turned_by_peft(weight.T, blocks).T * tensors[f"{name}.rescale"].flatten(1)
+        said = functional_call(frozen, {"weight": turned.view_as(frozen.weight)}, inputs(frozen))
+        assert (said - ours).norm() <= 1e-6 * said.norm()
+        before, after = (normalize(rows) @ normalize(rows).T for rows in (weight, turned))
+        assert (before.abs() - after.abs()).abs().max() > 0.1
+
+
+def turned_by_peft(weight: Tensor, blocks: Tensor) -> Tensor:
+    """The weight of a layer after peft's OFT or, where blocks have a fourth dimension, BOFT of ours."""
+    size = blocks.shape[-1]
+    layer = nn.Linear(*weight.T.shape, bias=False)
+    layer.weight = nn.Parameter(weight.clone())
+    told: Any = peft.OFTConfig(r=0, oft_block_size=size, use_cayley_neumann=False, target_modules=["layer"])
+    if blocks.dim() == 4:
+        factors = {"boft_block_num": 0, "boft_n_butterfly_factor": len(blocks)}
+        told = peft.BOFTConfig(boft_block_size=size, **factors, target_modules=["layer"])
+    wrapped = peft.get_peft_model(nn.ModuleDict({"layer": layer}), told)
+    theirs = wrapped.base_model.model["layer"]
+    with torch.no_grad():
+        if blocks.dim() == 4:  # half of their skew part, turned the other way; ours mixes the two halves of a block
+            mixed = torch.arange(size).view(-1, 2).T.flatten()
+            theirs.boft_R["default"].copy_(-2 * blocks[..., mixed, :][..., mixed])
         else:
-            told = peft.LoraConfig(r=3, lora_alpha=2, use_dora=True, target_modules=["layer"])
-        theirs = peft.get_peft_model(holder, told).base_model.model["layer"]
-        with torch.no_grad():
-            for key in names:
-                home = getattr(theirs, PEFT.get(key, key))["default"]
-                home = home.weight if isinstance(home, nn.Module) else home
-                home.copy_(tensors[f"{name}.{key}"].view(home.shape))
-            if kind == "ia3":  # ours are what is added to a factor of 1
-                theirs.ia3_l["default"].copy_(1 + tensors[f"{name}.weight"].view(1, -1))
-        torch.testing.assert_close(ours, theirs.eval()(x), rtol=1e-4, atol=1e-5)
-        holder["layer"] = frozen
+            rows, columns = torch.triu_indices(size, size, 1)
+            theirs.oft_R["default"].weight.copy_((blocks - blocks.mT)[:, rows, columns])
+    return wrapped.merge_and_unload()["layer"].weight.detach()
 
 
 def test_small_changes_survive_bf16(shaken: Any) -> None:

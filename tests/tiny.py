@@ -41,6 +41,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vae": VAE,
     },
 }
+CONFIGS["sdxl wide"] = {
+    **CONFIGS["sdxl"],
+    "unet": {**CONFIGS["sdxl"]["unet"], "cross_attention_dim": 32 + 48},
+    "text_encoder_2": {**CONFIGS["sdxl"]["text_encoder_2"], "hidden_size": 48},
+}
+"""With text encoders of two widths, as the full-size one has: by them diffusers tells those of a single file apart."""
 
 
 def tiny_sd15(folder: Path) -> Path:
@@ -55,7 +61,7 @@ def tiny_sdxl(folder: Path) -> Path:
 
 def tiny_file(name: str, folder: Path, seed: int = 0, **metadata: str) -> Path:
     """Writes a tiny model of a family as `<name>.safetensors` in fp16, its configuration in the header."""
-    config = json.dumps({"family": name, **CONFIGS[name]})
+    config = json.dumps({"family": _family(name), **CONFIGS[name]})
     path = folder / f"{name}.safetensors"
     save_file(_state(name, seed), path, {"format": "pt", "likeness_model": config, **metadata})
     return path
@@ -69,7 +75,7 @@ def tiny_family(name: str, folder: Path, model: dict[str, Any] | None = None, **
 
 def build(name: str, seed: int = 0) -> Any:
     """A tiny model of a family with random weights, never on disk."""
-    kind = family_class(name)
+    kind = family_class(_family(name))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         modules = {part: where.build(_config(name, part)).eval() for part, where in kind.LAYOUT.items()}
@@ -82,4 +88,8 @@ def _state(name: str, seed: int) -> dict[str, Tensor]:
 
 
 def _config(name: str, part: str) -> dict[str, Any]:
-    return {**json.loads((SHIPPED / name / part / "config.json").read_text()), **CONFIGS[name][part]}
+    return {**json.loads((SHIPPED / _family(name) / part / "config.json").read_text()), **CONFIGS[name][part]}
+
+
+def _family(name: str) -> str:
+    return name.partition(" ")[0]

@@ -47,7 +47,8 @@ diffusers was tried: the test suite loads a file of each row into a pipeline of 
 DoRA it drops the norms with a warning, and draws other pictures; all else that it lacks it refuses. The others were
 read in their published sources in November 2026: A1111 `extensions-builtin/Lora`, Forge
 `packages_3rdparty/comfyui_lora_collection`, ComfyUI `comfy/lora.py` and `comfy/weight_adapter`, InvokeAI
-`invokeai/backend/patches/layers`. InvokeAI takes DoRA for a LoRA alone.
+`invokeai/backend/patches/layers`. InvokeAI takes DoRA for a LoRA alone. ComfyUI passes over what a Diag-OFT learns by
+`rescaled`, and takes `constraint` as it is, not times the rows of a layer: leave both off for it.
 
 ## What differs from lycoris-lora, and why
 
@@ -64,6 +65,14 @@ read in their published sources in November 2026: A1111 `extensions-builtin/Lora
 - A scalar is multiplied into its weights when a file is saved, as there; the state to resume from keeps both.
 - Norms are trained without dropout of rows: its own keeps the rows that it should leave out. Diag-OFT has none either:
   its own drops parts of the rotation itself, and with them parts of the base model.
+
+## What differs from peft
+
+LoHa, LoKr, DoRA and (IA)³ compute what peft's do, to 1e-6. OFT and BOFT cannot: of a layer W, outputs by inputs, those
+of lycoris-lora make R W, which is what A1111 and ComfyUI read, and peft's make W R, as the papers do (Qiu et al. 2023,
+arXiv 2306.07280; Liu et al. 2024, arXiv 2311.06243). W R keeps the angles between the rows of W, whatever R is, and R W
+does not: no matrices of peft's give the same. The rotation itself is alike: peft's, of the transposed layer, is ours to
+1e-6.
 
 ## Blocks
 

@@ -111,7 +111,8 @@ class LycorisLayer(nn.Module):
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng([x.device] if x.is_cuda else []))
             stack.enter_context(x.device)  # lycoris draws LoKr's rows on the CPU, and multiplies on the GPU
-            torch.manual_seed(self.seed)
+            # On the CPU as in `make_layer`: noting stacks takes longer than a small layer does.
+            (torch.default_generator if x.is_cpu else torch).manual_seed(self.seed)
             return self.module(x, *rest, **more)
 
     def limit_norm(self, limit: float) -> tuple[Tensor | None, Tensor]:
