@@ -479,7 +479,8 @@ def test_a_folder_that_is_no_run_needs_base_and_data(
     options = validate(Compare, {**base, "data": str(images), **FEW, "strengths": [1.0]})
     first = comparison.run(options, painter=painter())
     assert [row["epoch"] for row in first.found["rows"]] == [1, 2, 3, None]
-    assert len(setting_of(options).files) == 3  # the average that was made is not one of the files
+    shutil.copytree(loras[0].parent, plain / "chosen")
+    assert len(setting_of(options).files) == 3  # neither the average that was made nor what was put to use
     assert json.loads((plain / "verdict.json").read_text())["trigger"] == "zk9"
 
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -23,6 +25,7 @@ from tests.waiting import PATIENCE, until
 from trainer.compare.info import info_of, png_of
 from trainer.compare.options import Generate
 from trainer.compare.shot import Shot, Stage
+from trainer.config import Config
 from trainer.runfolder import RunFolder
 from webui import api, machine, pictures, process, studioapi, toolapi
 from webui.jobs import Jobs
@@ -32,6 +35,7 @@ from webui.toolform import form_of, options_of
 
 Tree = dict[str, Any]
 JOB = "compare.sample"
+WORD = {"emb_params": np.ones((2, 768), np.float32)}
 WAITS = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
@@ -135,6 +139,19 @@ def test_a_base_model_says_what_it_is(client: TestClient, bases: dict[str, Path]
     fields = [one for group in client.get("/api/studio/form").json()["groups"] for one in group["fields"]]
     offers = dict(next(one for one in fields if one["name"] == "base")["offers"])
     assert offers["base.safetensors"] == str(models / "base.safetensors") and "zk9.safetensors" not in offers
+
+
+def test_embeddings_are_offered_with_the_folder_of_their_name(client: TestClient, jobs: Jobs) -> None:
+    """Those that learned together with a LoRA are not: they come with it."""
+    run, models = RunFolder.create(jobs.runs.root, Config()), jobs.settings.data_dir / "models"
+    for file in (run.checkpoints / "zk9-word.safetensors", models / "bad.safetensors", models / "mk2_new.safetensors"):
+        save_file(WORD, file)
+    make_lora(models / "mk2.safetensors", "sd15", metadata={})
+    told = client.get("/api/studio/embeddings").json()
+    assert [(one["name"], one["folder"]) for one in told] == [("zk9-word", str(run.checkpoints)), ("bad", "")]
+    assert [one["name"] for one in client.get("/api/studio/loras").json()] == ["mk2"]
+    found = Stage(Generate(prompt="a zk9-word", folders=(told[0]["folder"],)))
+    assert [one.word for one in found.shot(found.chosen()).words] == ["zk9-word"]
 
 
 # The painter's life
@@ -313,13 +330,19 @@ def test_a_prompt_becomes_a_picture_and_the_picture_a_prompt(page: Any, jobs: Jo
 
     data = jobs.settings.data_dir
     make_lora(data / "models" / "tiny.safetensors", "sd15")
+    run = RunFolder.create(jobs.runs.root, Config())
+    save_file(WORD, run.checkpoints / "zk9-word.safetensors")
     view = page()
     expect(view.get_by_text("Stable Diffusion 1.5, made for 64 px")).to_be_visible()
     expect(view.get_by_label("Upscale by", exact=True)).to_be_hidden()
     box(view, "Hires fix").check()
     expect(view.get_by_label("Upscale by", exact=True)).to_be_visible()
     box(view, "Hires fix").uncheck()
-    box(view, "Add a LoRA").select_option("tiny")
+    more = box(view, "Add a LoRA or an embedding")
+    more.select_option("zk9-word")
+    expect(box(view, "Prompt")).to_have_value("zk9-word")
+    expect(view.get_by_label("Folders of LoRAs and embeddings", exact=True)).to_have_value(str(run.checkpoints))
+    more.select_option("tiny")
     fill(view, {"Strength of tiny": "0.5"})
     press(view, "Take tiny away")  # made for another width than the pocket model's
     fill(view, {"Prompt": "a blue creature", "Steps": 0, "Batch count": 2, "Seed": 7, "Width": 64})

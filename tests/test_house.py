@@ -12,6 +12,7 @@ import pytest
 from trainer import options
 from trainer.config import Config
 from trainer.families import FAMILIES
+from trainer.tree import leaves
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "trainer").rglob("*.py"), *(ROOT / "webui").rglob("*.py"), ROOT / "launch.py"])
@@ -131,6 +132,8 @@ def test_the_registry_of_families_is_the_schema_s() -> None:
 
 
 def test_the_page_of_options_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "options.md").read_text() == options.document(), (
-        "run: python -m trainer.options > docs/options.md"
-    )
+    told = (ROOT / "docs" / "options.md").read_text()
+    assert told == options.document(), "run: python -m trainer.options > docs/options.md"
+    torn = [line for line in told.splitlines() if line.startswith("|") and not line.endswith("|")]
+    assert not torn, "a row of a table is one line"
+    assert not [name for name, text in leaves() if "\n" in text], "and so is a help, in errors and on the page"

@@ -155,6 +155,20 @@ def test_stop_asks_then_terminates_then_kills(make: Make, monkeypatch: pytest.Mo
         jobs.command(run, "stop")
 
 
+def test_who_goes_on_in_a_terminal_is_asked_again_before_it_is_terminated(make: Make) -> None:
+    jobs = make()
+    run = jobs.start(config(steps=1000, wait=0.01))
+    folder = RunFolder(jobs.runs.root / run)
+    for is_first in (True, False):
+        until(lambda: has_stepped(jobs, run))
+        assert jobs.line(run)["stops"] == 0
+        assert jobs.command(run, "stop") == "asked to stop" and jobs.line(run)["stops"] in (0, 1)
+        until(lambda: state(jobs, run) == "stopped")
+        if is_first:
+            terminal = process.start(folder, folder.path)
+    assert terminal.wait() == 0
+
+
 def test_an_engine_is_known_although_its_command_line_comes_late(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     real, early = psutil.Process.cmdline, iter([[], []])
     monkeypatch.setattr(psutil.Process, "cmdline", lambda self: next(early, None) or real(self))

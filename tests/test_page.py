@@ -232,6 +232,10 @@ def test_the_tabs_that_train_share_a_form_and_keep_their_own_settings(site: Site
     expect(box(view, RANK)).to_be_hidden()
     expect(box(view, "Learning rate")).to_have_value("1e-05")
     fill(view, {"Train batch size": 3})
+    tab(view, "Advanced")
+    expect(view.get_by_role("button", name="Noise and loss")).to_be_visible()
+    expect(view.get_by_role("button", name="Pivotal tuning")).to_be_hidden()  # it would open on nothing
+    tab(view, "Basic")
     tab(view, "LoRA")
     expect(box(view, RANK)).to_be_visible()
     expect(box(view, "Train batch size")).to_have_value("1")
@@ -250,6 +254,7 @@ def test_the_tabs_that_train_share_a_form_and_keep_their_own_settings(site: Site
     view.get_by_role("button", name="Pivotal tuning").filter(visible=True).first.click()
     box(view, "Pivotal tuning").check()
     expect(view.locator('[id="field-pivotal.token"]')).to_be_visible()
+    expect(box(view, "Pivotal tuning")).to_be_checked()  # it is called by its own label, not by that of a field below
 
 
 LATE = "addEventListener('likeness-marks', () => { window.late ||= likenessMarks.tab === 'dreambooth' })"

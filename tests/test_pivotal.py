@@ -19,7 +19,7 @@ from tests.tiny import build
 from trainer import kohya
 from trainer.compare.options import Generate
 from trainer.compare.painter import Painter
-from trainer.compare.shelf import checkpoints_of
+from trainer.compare.shelf import checkpoints_of, words_beside
 from trainer.compare.shot import Shot, Stage
 from trainer.config import Config, Pivotal
 from trainer.config.embedding import BUNDLE
@@ -101,7 +101,7 @@ def test_both_learn_and_nothing_else_and_others_read_them(
         assert {key: tensor.tolist() for key, tensor in beside.items()} == {
             key: mine[bundled(word, key)].tolist() for key in KEYS[name]
         }
-    assert checkpoints_of(str(folder.path)) == [file]
+    assert checkpoints_of(str(folder.path)) == [file] and {*words_beside(file)} == {"zk9", "hat9"}
     told = {}
     for one in ("zk9", "zk9_zk9"):
         with safe_open(folder.checkpoints / f"{one}.safetensors", "pt") as opened:

@@ -170,9 +170,13 @@ def test_a_run_that_ended_early_by_itself_is_done(make: Callable[..., SweepFolde
 
 
 def test_the_table_orders_by_the_most_telling_measure_that_all_have(make: Callable[..., SweepFolder]) -> None:
-    folder = make(RANKS)
+    folder = make("network.rank=4,8,16")
     sweep = folder.read()
-    first, second = (folder.begin(sweep, place) for place in range(2))
+    first, second, failed = (folder.begin(sweep, place) for place in range(3))
+    with failed.owned():  # before anything telling was measured, and so it has no say
+        failed.event("start", step=0, steps=2)
+        failed.event("step", step=1, epoch=1, loss=0.1, average=0.1)
+        failed.event("error", text="The loss is not a number")
     (first.checkpoints / "zk9-000001.safetensors").write_bytes(b"weights")
     trained(first, 0.2)
     trained(second, 0.3, score=0.7)
@@ -183,7 +187,9 @@ def test_the_table_orders_by_the_most_telling_measure_that_all_have(make: Callab
     verdict = {"best": {"file": str(first.checkpoints / "zk9.safetensors"), "strength": 0.8}}
     write_json(first.path / "verdict.json", {"verdict": verdict, "rows": [{"total": 0.5}, {"total": 0.6}]})
     table = table_of(folder)
-    assert table.by == "score" and [(row.place, row.score) for row in table.rows] == [(2, 0.7), (1, 0.6)]
+    assert table.by == "score" and [(row.place, row.score) for row in table.rows] == [
+        (2, 0.7), (1, 0.6), (3, None),
+    ]  # fmt: skip
     assert table.rows[1].why.endswith("strength 0.8")
     assert "Best: run 2 (network.rank 8), score 0.7. Use zk9.safetensors" in table.text()
     assert table_of(folder, "loss").by == "loss"

@@ -1,4 +1,4 @@
-"""Use this one: where a LoRA is put, under which name, with what beside it, and that nothing else is lost."""
+"""Use this one: where a file is put, under which name, with what beside it, and that nothing else is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from trainer.errors import InputError
 from trainer.tools.report import Report
 from trainer.tree import validate
 from trainer.verdict import command
-from trainer.verdict.programs import import_folder, lora_folder
+from trainer.verdict.programs import folder_for
+from trainer.verdict.scores import What
 from trainer.verdict.use import run
 from trainer.verdict.use_options import Use
 
@@ -52,6 +53,19 @@ def write_lora(path: Path, seed: int = 0, width: int = 24, **metadata: str) -> P
     name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
     numbers = np.random.default_rng(seed).normal(size=(4, width)).astype("float32")
     save_file({name: numbers}, path, {**META, **metadata})
+    return path
+
+
+def write_word(path: Path, seed: int = 0, **metadata: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers = np.random.default_rng(seed).normal(size=(2, 24)).astype("float32")
+    save_file({"emb_params": numbers}, path, {**META, **metadata})
+    return path
+
+
+def write_model(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"model.diffusion_model.out.weight": np.zeros(4, "float32")}, path, META)
     return path
 
 
@@ -158,6 +172,76 @@ def test_a_preview_of_another_format_becomes_a_png(tmp_path: Path, lora: Path) -
         assert (image.format, image.size) == ("PNG", (32, 32))
 
 
+# Embeddings, models, and a LoRA's words
+
+
+def test_an_embedding_goes_among_embeddings_and_its_name_is_its_word(tmp_path: Path, picture: Path) -> None:
+    file = write_word(tmp_path / "runs/one/checkpoints/hat-000003.safetensors", ss_output_name="other")
+    places = {
+        "a1111": made(tmp_path / "a", "webui/models/Lora"),
+        "comfyui": made(tmp_path / "c", "models/checkpoints"),
+        "invokeai": made(tmp_path / "i", "autoimport"),
+    }
+    report = used(file=file, preview=picture, negative="blurry", notes="Clear.", **places)
+    folder = tmp_path / "a/webui/embeddings"
+    assert set(tree(tmp_path / "a/webui")) == {
+        f"embeddings/hat.{end}" for end in ("safetensors", "json", "preview.png")
+    }
+    assert (folder / "hat.safetensors").read_bytes() == file.read_bytes()
+    assert json.loads((folder / "hat.json").read_text()) == {"description": "a star", "notes": "Clear.\nhat-000003"}
+    assert "models/embeddings/hat.safetensors" in tree(tmp_path / "c")
+    assert set(tree(tmp_path / "i")) == {"autoimport/embedding/hat.safetensors"}
+    assert report.said.endswith("In a prompt: hat")
+    assert report.lines[-2:] == ["ComfyUI: in a prompt: embedding:hat", "InvokeAI: in a prompt: <hat>"]
+
+
+def test_another_word_of_that_name_stays(tmp_path: Path, a1111: Path) -> None:
+    file, old = write_word(tmp_path / "hat.safetensors"), made(a1111, "embeddings") / "embeddings/hat.pt"
+    old.write_bytes(b"mine")
+    report = used(file=file, a1111=a1111, trigger="a man with hat", name="hat")
+    assert set(tree(old.parent)) == {"hat.pt", "hat-2.safetensors", "hat-2.json"}
+    assert report.to_json()["prompt"] == "a man with hat-2"
+
+
+def test_a_model_goes_among_checkpoints(tmp_path: Path, a1111: Path, picture: Path) -> None:
+    file = write_model(tmp_path / "runs/one/checkpoints/zk9-000007.safetensors")
+    comfy = made(tmp_path / "comfy", "models/loras")
+    report = used(file=file, preview=picture, a1111=a1111, comfyui=comfy / "models" / "loras")
+    assert set(tree(a1111)) == {f"models/Stable-diffusion/zk9.{end}" for end in ("safetensors", "json", "png")}
+    assert json.loads((a1111 / "models/Stable-diffusion/zk9.json").read_text()).keys() == {"description", "notes"}
+    assert "models/checkpoints/zk9.safetensors" in tree(comfy)
+    assert "prompt" not in report.said
+    assert report.to_json()["prompt"] == ""
+
+
+def test_a_lora_takes_its_words_along(tmp_path: Path, lora: Path, a1111: Path) -> None:
+    named = {"hat": 1, "zk9": 2}
+    words = {word: write_word(lora.with_name(f"zk9_{word}-000007.safetensors"), seed) for word, seed in named.items()}
+    write_word(lora.with_name("zk9_hat.safetensors"), 3)  # of another epoch
+    write_word(lora.with_name("zk9_cap-000007.safetensors"), 4, ss_session_id="other")  # of another training
+    write_lora(lora.with_name("zk9_coat-000007.safetensors"))
+    other = write_word(made(a1111, "embeddings") / "embeddings/hat.safetensors", 5).read_bytes()
+    report = used(file=lora, trigger="photo of <zk9>", a1111=a1111, save_to=tmp_path / "out")
+    files = tree(a1111)
+    assert set(files) == {
+        *("models/Lora/zk9.safetensors", "models/Lora/zk9.json", "embeddings/zk9.safetensors"),
+        *("embeddings/hat.safetensors", "embeddings/hat-2.safetensors"),
+    }
+    assert files["embeddings/hat.safetensors"] == other
+    assert files["embeddings/hat-2.safetensors"] == words["hat"].read_bytes()
+    assert json.loads(files["models/Lora/zk9.json"])["activation text"] == "photo of zk9, hat-2"
+    assert report.to_json()["prompt"] == "<lora:zk9:1> photo of zk9, hat-2"
+    assert set(tree(tmp_path / "out")) == {
+        *("zk9.safetensors", "zk9.json", "embeddings/zk9.safetensors", "embeddings/hat.safetensors"),
+    }
+    assert "Folder: in a prompt: <lora:zk9:1> photo of zk9, hat" in report.lines
+    assert used(file=lora, trigger="photo of <zk9>", a1111=a1111, save_to=tmp_path / "out").files == []
+    used(file=lora, trigger="photo of <zk9>", a1111=a1111, overwrite=True)
+    files = tree(a1111 / "embeddings")
+    assert files["hat.safetensors"] == words["hat"].read_bytes()
+    assert [content for name, content in files.items() if name.endswith(".bak")] == [other]
+
+
 # What is there already
 
 
@@ -234,9 +318,12 @@ def test_a_stop_leaves_whole_places(tmp_path: Path, lora: Path, a1111: Path) -> 
 
 
 @pytest.mark.parametrize("given", ["", "models", "models/Lora", "models/Lora/people"])
-def test_any_folder_of_a_program_leads_to_its_loras(tmp_path: Path, given: str) -> None:
-    root = made(tmp_path / "sd", "models/Lora/people", "models/Stable-diffusion")
-    found = lora_folder("a1111", str(root / given))
+def test_any_folder_of_a_program_leads_to_all_of_its_folders(tmp_path: Path, given: str) -> None:
+    root = made(tmp_path / "sd", "models/Lora/people", "models/Stable-diffusion", "Embeddings")
+    assert folder_for("a1111", str(root / given), "model") == root / "models/Stable-diffusion"
+    assert folder_for("forge", str(root / given), "embedding") == root / "Embeddings"
+    assert folder_for("comfyui", str(root / given), "embedding") == root / "models/embeddings"
+    found = folder_for("a1111", str(root / given), "lora")
     assert found == root / (given if given.endswith("people") else "models/Lora")
 
 
@@ -252,27 +339,34 @@ def test_any_folder_of_a_program_leads_to_its_loras(tmp_path: Path, given: str) 
     ],
 )
 def test_packages_other_spellings_and_fresh_installs(tmp_path: Path, option: str, there: str, found: str) -> None:
-    assert lora_folder(option, str(made(tmp_path / "sd", there))) == tmp_path / "sd" / found
+    assert folder_for(option, str(made(tmp_path / "sd", there)), "lora") == tmp_path / "sd" / found
 
 
 def test_a_folder_of_ones_own_holds_loras_and_none_of_a_program_s_other_models(tmp_path: Path) -> None:
     own = write_lora(tmp_path / "mine" / "x.safetensors").parent
-    assert lora_folder("a1111", str(own)) == own
+    assert folder_for("a1111", str(own), "lora") == own
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "loras").symlink_to(made(tmp_path / "empty", "elsewhere") / "elsewhere")
-    assert lora_folder("comfyui", str(tmp_path / "link" / "loras")) == tmp_path / "empty" / "elsewhere"
+    assert folder_for("comfyui", str(tmp_path / "link" / "loras"), "lora") == tmp_path / "empty" / "elsewhere"
     models = write_lora(tmp_path / "sd" / "models" / "Stable-diffusion" / "x.safetensors").parent
     for folder in (models, tmp_path / "empty"):
         with pytest.raises(InputError, match=r"a1111: .* holds no models/Lora; choose the folder that A1111"):
-            lora_folder("a1111", str(folder))
+            folder_for("a1111", str(folder), "lora")
+    kinds: list[tuple[What, str]] = [("model", "models/Stable-diffusion"), ("embedding", "embeddings")]
+    for what, usual in kinds:
+        with pytest.raises(InputError, match=rf"a1111: .*mine holds no {usual}; choose the folder that A1111 is"):
+            folder_for("a1111", str(own), what)
+    alone = made(tmp_path / "shared", "models/Lora") / "models"
+    with pytest.raises(InputError, match=r"a1111: .*models holds no embeddings; .* or give any folder as save_to"):
+        folder_for("a1111", str(alone), "embedding")
     with pytest.raises(InputError, match=r"comfyui: .* does not exist"):
-        lora_folder("comfyui", str(tmp_path / "none"))
+        folder_for("comfyui", str(tmp_path / "none"), "lora")
 
 
 @pytest.mark.parametrize("given", ["", "autoimport", "autoimport/lora"])
 def test_invokeai_with_an_import_folder(tmp_path: Path, given: str) -> None:
     root = made(tmp_path / "invoke", "autoimport/lora")
-    assert import_folder(str(root / given)) == root / "autoimport/lora"
+    assert folder_for("invokeai", str(root / given), "lora") == root / "autoimport/lora"
 
 
 def test_invokeai_without_one_is_told_where_the_file_is(tmp_path: Path, lora: Path) -> None:
@@ -281,23 +375,28 @@ def test_invokeai_without_one_is_told_where_the_file_is(tmp_path: Path, lora: Pa
     assert tree(root) == {}
     home = lora.parents[1] / "chosen"
     assert (home / "zk9.safetensors").exists()
-    assert report.lines[-1].endswith(f"Model Manager: choose Add Models there, and give it the file in {home}")
+    assert report.lines[-1].endswith(f"Model Manager: choose Add Models there, and give it those in {home}")
 
 
 # What is refused
 
 
-def test_what_is_no_lora_is_refused_before_anything_is_written(tmp_path: Path, lora: Path, a1111: Path) -> None:
-    base = tmp_path / "base.safetensors"
-    save_file({"model.diffusion_model.out.weight": np.zeros(4, "float32")}, base)
+def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path: Path, lora: Path, a1111: Path) -> None:
+    vae = tmp_path / "vae.safetensors"
+    save_file({"decoder.conv_in.weight": np.zeros(4, "float32")}, vae)
+    (made(tmp_path, "folder") / "folder/model_index.json").write_text("{}")
     (tmp_path / "text.png").write_text("no picture")
     for options, words in (
-        ({"file": base}, "is no LoRA, it holds 'model.diffusion_model.out.weight'"),
+        ({"file": vae}, "is no LoRA, embedding or model, it holds 'decoder.conv_in.weight'"),
+        (
+            {"file": tmp_path / "folder"},
+            "is a folder of diffusers.*Utilities > Convert model, or `model convert .*folder --f",
+        ),
         ({"file": tmp_path / "none"}, "is no file here"),
         ({"file": lora, "preview": tmp_path / "text.png"}, "preview: .* cannot be read as a picture"),
         ({"file": lora, "preview": tmp_path / "none.png"}, "preview: .* cannot be read as a picture"),
         ({"file": lora, "comfyui": tmp_path}, "comfyui: .* holds no models/loras"),
-        ({"file": lora, "name": "a/b"}, "cannot be the name of a LoRA"),
+        ({"file": lora, "name": "a/b"}, "cannot name a file"),
         ({"file": lora, "name": "a, b"}, "or comma"),
         ({"file": lora, "strength": 0}, "strength"),
     ):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +31,7 @@ from trainer.verdict.diagnosis import Facts
 from trainer.verdict.options import Compare
 from trainer.verdict.scores import LOSSES, MEASURES, Row
 from trainer.verdict.verdict import judge
-from webui import api, machine, pictures, toolapi, verdicts
+from webui import api, machine, pictures, process, toolapi, verdicts
 from webui.jobs import Jobs
 from webui.settings import Settings
 from webui.toolform import options_of
@@ -168,11 +170,16 @@ def begin(jobs: Jobs, run: RunFolder) -> RunFolder:
     """A comparison that works in this process, as far as its files tell."""
     options = Compare(folder=str(run.path)).model_dump(mode="json")
     job = RunFolder.make(jobs.runs.root, verdicts.JOB, {"job": verdicts.JOB, "options": options})
-    job.write_pid()
+    at_work(job, run)
+    return job
+
+
+def at_work(job: RunFolder, run: RunFolder) -> None:
+    """What a comparison tells before its first row, each time that it is started."""
+    job.write_pid(events=job.size())
     job.event("start", job=verdicts.JOB)
     job.event("asked", asked=asked())
     job.event("reference", pictures=draw(run.path / "cells", "base", 0))
-    return job
 
 
 def one(client: TestClient, folder: Path, stamp: str = "") -> Tree:
@@ -314,7 +321,11 @@ def test_the_folders_of_programs_are_remembered_and_nothing_of_the_lora(
     values = {"file": str(trained.checkpoints / "zk9.safetensors"), "name": "x", "trigger": "zk9", "overwrite": True,
               "strength": "0.8", "a1111": str(tmp_path)}  # fmt: skip
     assert client.post("/api/tools/lora.use", json={"values": values}).status_code == 200
-    form = client.get("/api/verdicts/use").json()
+    vectors = {"emb_params": np.ones((1, 768), np.float32)}
+    save_file(vectors, trained.checkpoints / "zk9_hat.safetensors", {"ss_session_id": "7"})  # of another training
+    save_file(vectors, trained.checkpoints / "zk9_cap.safetensors")
+    form = client.get("/api/verdicts/use", params={"file": values["file"]}).json()
+    assert form["words"] == ["cap"]
     kept = form["values"]
     assert (kept["a1111"], kept["name"], kept["trigger"], kept["overwrite"]) == (str(tmp_path), "", "", False)
     paths = {field["name"]: field["path"] for group in form["groups"] for field in group["fields"] if field["path"]}
@@ -442,14 +453,65 @@ def use(view: Any, place: Path) -> None:
 
 
 @needs_browser
-def test_whole_models_have_no_strength_and_are_not_put_among_loras(show: Show, trained: RunFolder) -> None:
+def test_a_stopped_comparison_is_gone_on_with(
+    jobs: Jobs, show: Show, trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows fill the table and the wall of the page that is open, before a stop and after."""
+    begun: list[Path] = []
+
+    def engine(run: RunFolder, *given: Any) -> subprocess.Popen[bytes]:
+        begun.append(run.path)
+        at_work(run, trained)
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    monkeypatch.setattr(process, "start", engine)
+    view, rows = show(), candidates(trained)
+    table, wall = view.locator(".lv-table"), view.get_by_role("region", name="The pictures")
+    task = view.locator("likeness-task")
+
+    def score(number: int, count: int) -> None:
+        """Another row, and what is seen of it: its line, and its pictures beside those of the base model."""
+        job.event("score", row=shown(trained, rows[number], number))
+        view.get_by_text(f"So far: {count} candidate").wait_for()
+        assert sorted(table.locator("tbody th").all_inner_texts()) == sorted(
+            f"Epoch {row.epoch}\n{Path(row.file).name}" for row in rows[:count]
+        )
+        assert wall.locator("thead th").count() == 1 + count
+        assert wall.locator("tbody tr:first-child img").count() == 1 + count
+
+    job = begin(jobs, trained)
+    score(0, 1)
+    score(1, 2)
+    task.get_by_role("button", name="Stop", exact=True).click()
+    until(lambda: job.take_command() == "stop")
+    summary = "Stopped after 2 candidates; start it again, and what is drawn is taken from before."
+    write_json(job.path / "report.json", {"summary": summary, "stopped": True, "files": [], "lines": []})
+    job.event("stopped", summary=summary)
+    job.write_pid(ended=2.0)
+    task.get_by_text("Stopped", exact=True).wait_for()
+    task.get_by_text(summary).wait_for()
+    view.get_by_text("2 candidates, before it was stopped").wait_for()
+
+    task.get_by_role("button", name="Go on", exact=True).click()
+    task.get_by_text("At work", exact=True).wait_for()
+    assert begun == [job.path] and len(jobs.tasks()) == 1  # the same folder, so with what it was asked
+    score(0, 2)  # what was drawn before is told once more
+    score(2, 3)
+    assert task.get_by_role("button", name="Stop", exact=True).is_visible()
+
+
+@needs_browser
+def test_whole_models_have_no_strength(show: Show, trained: RunFolder) -> None:
     told = record(trained, [replace(one, what="model") for one in candidates(trained)[:EPOCHS]])
     view = show()
     answer, table = view.locator(".lv-answer"), view.locator(".lv-table")
-    answer.get_by_text(told["verdict"]["pick"]["file"]).wait_for()
-    assert "strength" not in answer.inner_text().lower()
+    answer.get_by_role("button", name="Use this one").click()
+    window = view.get_by_role("dialog", name="Use this one")
+    assert window.get_by_label("Final name").input_value() == "zk9"
+    assert not window.get_by_label("Recommended strength", exact=True).is_visible()
+    window.get_by_role("button", name="Close").click()
+    assert told["verdict"]["sentence"] in answer.inner_text() and "strength" not in answer.inner_text().lower()
     assert table.locator("thead th").all_inner_texts()[1].startswith("Total") and column(view, 2)[0] != "1"
-    assert not view.get_by_role("button", name="Use").count()
     view.locator("likeness-verdict-curve").get_by_text("by epoch", exact=True).wait_for()
     heads = view.get_by_role("region", name="The pictures").locator("thead th").all_inner_texts()
     assert heads[0].startswith("Untrained") and not any("at 1" in head for head in heads)

@@ -84,5 +84,5 @@ def _help(name: str, field: FieldInfo) -> str:
     if isinstance(shown, tuple):
         sizes = [shown] if all(isinstance(side, int) for side in shown) else shown
         shown = " ".join("x".join(map(str, size)) if isinstance(size, tuple) else str(size) for size in sizes)
-    text = f"{label(name.split('.')[-1], field)}. {' '.join((field.description or '').split())}"
+    text = f"{label(name.split('.')[-1], field)}. {field.description or ''}"
     return text if shown in ("", None) else f"{text} (default: {shown})"

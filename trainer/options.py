@@ -46,7 +46,7 @@ def table(title: str, part: Node, prefix: str, parts: Node) -> Iterator[str]:
         for name, node in rows.items():
             about = (values(node, parts), default(node), node.get("description", ""), kohya(node))
             cells = (f"`{prefix}{name}`", node["title"], *about)
-            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+            yield f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
         yield ""
     for name, inner in inside.items():
         for ref in inner:

@@ -44,13 +44,13 @@ class Boxes:
         A tab shows the networks that it trains, and no choice where it is one.
         """
         told: dict[Any, Any] = {}
-        hidden, types = METHODS[tab].hidden, types_of(tab)
+        types = types_of(tab)
         for name, box in self.by_name.items():
             shown = FIELDS[name]
             meaning = shown.meaning(values)
             more: dict[str, Any] = {}
             if before is None or (shown.owner and shown.meaning(before) is not meaning):
-                more = {"visible": meaning is not None and name not in hidden}
+                more = {"visible": is_seen(name, values, tab)}
                 if name == "network.type":
                     more = {"visible": len(types) > 1, "choices": [(shown.said(word), word) for word in types]}
                 if meaning and len(shown.meanings) > 1:
@@ -58,6 +58,11 @@ class Boxes:
             if more or before is None or values[name] != before[name]:
                 told[box] = gr.update(value=values[name], **more)
         return told
+
+
+def is_seen(name: str, values: Values, tab: str) -> bool:
+    """Whether a field has a place on a tab beside these values."""
+    return FIELDS[name].meaning(values) is not None and name not in METHODS[tab].hidden
 
 
 def help_of(shown: Field, meaning: Meaning) -> str:

@@ -47,7 +47,7 @@ class Jobs:
         self.runs = Runs(settings.runs)
         self.queue = Queue(self.runs.root)
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
-        self._stops: dict[str, tuple[int, float]] = {}  # presses of Stop for this attempt, and when the last was
+        self._stops: dict[Any, tuple[int, float]] = {}  # presses of Stop by engine, and when the last was
         self._closed = threading.Event()
         if watch:
             threading.Thread(target=self._watch, name="queue", daemon=True).start()
@@ -159,10 +159,11 @@ class Jobs:
 
     def _stop(self, run: str, folder: RunFolder) -> str:
         """The first press saves and ends, the second terminates, the third kills."""
-        presses, last = self._stops.get(run, NEVER)
+        engine = process.engine_of(folder)
+        presses, last = self._stops.get(engine, NEVER)
         if time.monotonic() - last > ONE_PRESS:
             presses += 1
-            self._stops[run] = presses, time.monotonic()
+            self._stops[engine] = presses, time.monotonic()
             if presses == 1:
                 folder.send("stop")
             elif presses == 2:
@@ -255,13 +256,14 @@ class Jobs:
         """A run that waits to go on is queued, whatever it was before."""
         run, state = line["id"], line["state"]
         queued = run in waiting.order and state != "running"
+        engine = process.engine_of(self.runs.folder(run)) if state == "running" else None
         return {
             **line,
             "state": "queued" if queued else state,
             "place": waiting.order.index(run) if queued else None,
             "at": waiting.at.get(run),
             "gpu": self._gpu_of(run) if state == "running" else waiting.gpus.get(run),
-            "stops": self._stops.get(run, NEVER)[0] if state == "running" else 0,
+            "stops": self._stops.get(engine, NEVER)[0] if engine else 0,
         }
 
     # The queue
@@ -342,7 +344,6 @@ class Jobs:
         self._children.append((run, child))
         if not light:
             free.difference_update(taken)
-        self._stops.pop(run, None)
         waiting.drop(run)
         if is_asked(self.runs, run) and run not in waiting.then:
             waiting.then.append(run)

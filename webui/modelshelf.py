@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.compare.shelf import network_hash
+from trainer.compare.shelf import EMBEDDING, network_hash, words_beside
 from trainer.config import Config
 from trainer.errors import InputError
 from trainer.families import FAMILIES
@@ -18,7 +18,7 @@ from webui.planning import base_of
 from webui.runs import Runs
 from webui.settings import Settings
 
-Kind = Literal["base", "lora", "vae", ""]
+Kind = Literal["base", "lora", "embedding", "vae", ""]
 Facts = dict[str, Any]
 ENDINGS = (".safetensors", ".ckpt")
 OF_LORA = (".lora_", ".lora.", "_lora.", "lora_unet_", "lora_te", "lycoris_")
@@ -32,14 +32,30 @@ def folders(settings: Settings) -> list[str]:
 
 def loras(settings: Settings, runs: Runs) -> list[Facts]:
     """Every LoRA at hand: {"name", "file", "place": its run or folder}; the newest runs first, then the models."""
-    found: list[Facts] = []
+    return list(_at_hand(settings, runs, "lora"))
+
+
+def embeddings(settings: Settings, runs: Runs) -> list[Facts]:
+    """Every embedding at hand, told as LoRAs are, with "folder": where to look for its name, "" where all do.
+
+    A word that was learned together with a LoRA comes with that.
+    """
+    worn = {file for one in loras(settings, runs) for file in words_beside(Path(one["file"])).values()}
+    found = [(Path(one["file"]), one) for one in _at_hand(settings, runs, "embedding")]
+    return [
+        {**one, "folder": str(file.parent) if runs.root in file.parents else ""}
+        for file, one in found
+        if file not in worn
+    ]
+
+
+def _at_hand(settings: Settings, runs: Runs, wanted: Kind) -> Iterator[Facts]:
     for run in sorted(runs.ids(), reverse=True):
         files = sorted((runs.root / run / "checkpoints").glob("*.safetensors"))
-        found += [_told(file, run) for file in reversed(files) if kind(file) == "lora"]
+        yield from (_told(file, run) for file in reversed(files) if kind(file) == wanted)
     for folder in settings.models:
-        files = [file for file in _files(folder) if kind(file) == "lora"]
-        found += [_told(file, file.parent.relative_to(folder.parent).as_posix()) for file in files]
-    return found
+        files = [file for file in _files(folder) if kind(file) == wanted]
+        yield from (_told(file, file.parent.relative_to(folder.parent).as_posix()) for file in files)
 
 
 def bases(settings: Settings) -> list[tuple[str, str]]:
@@ -105,6 +121,8 @@ def _kind(file: Path, size: int, changed: int) -> Kind:
         return ""
     if any(word in name for name in names for word in OF_LORA):
         return "lora"
+    if any(EMBEDDING.fullmatch(name) for name in names):
+        return "embedding"
     return "base" if any(name.startswith("model.diffusion_model.") for name in names) else "vae"
 
 

@@ -57,7 +57,7 @@ def environment(data_dir: Path, *gpus: int | None) -> dict[str, str]:
 
 def terminate(run: RunFolder) -> None:
     """Ends a running engine at once, without saving; one that hangs must be killed."""
-    if engine := _engine(run):
+    if engine := engine_of(run):
         threading.Thread(target=_insist, args=[engine], name="terminate", daemon=True).start()
 
 
@@ -74,7 +74,7 @@ def _insist(engine: psutil.Process) -> None:
 
 def kill(run: RunFolder) -> None:
     """Ends a running engine and all that it started, at once."""
-    if engine := _engine(run):
+    if engine := engine_of(run):
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             family = [*engine.children(recursive=True), engine]
             if sys.platform != "win32" and os.getpgid(engine.pid) == engine.pid:  # a terminal's group holds others too
@@ -102,7 +102,7 @@ def note_end(run: RunFolder, code: int) -> None:
     write_json(run.path / "exit.json", {"code": code, "time": time.time()})
 
 
-def _engine(run: RunFolder) -> psutil.Process | None:
+def engine_of(run: RunFolder) -> psutil.Process | None:
     """The engine of a run, if it is still the one in pid.json: another process may have its number by now."""
     if not run.alive():
         return None

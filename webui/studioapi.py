@@ -18,7 +18,10 @@ from webui.studio import RANDOM, Studio
 from webui.toolform import form_of, keep, kept, options_of
 
 JOB = "compare.sample"
-WORN = "Worn by each picture at the strength of its slider; `<lora:name:0.8>` in the prompt does the same."
+WORN = (
+    "Worn by each picture at the strength of its slider; `<lora:name:0.8>` in the prompt does the same. An embedding is"
+    " a word of the prompt."
+)
 
 
 def routes(settings: Settings, jobs: Jobs) -> list[Route]:
@@ -31,6 +34,7 @@ def routes(settings: Settings, jobs: Jobs) -> list[Route]:
         route("/api/studio/form", GET=page.form, PUT=page.keep),
         route("/api/studio/base", GET=lambda request, body: modelshelf.about(request.query_params.get("base", ""))),
         route("/api/studio/loras", GET=lambda request, body: modelshelf.loras(settings, jobs.runs)),
+        route("/api/studio/embeddings", GET=lambda request, body: modelshelf.embeddings(settings, jobs.runs)),
         route("/api/studio/pictures", GET=page.pictures),
         route("/api/studio/info", GET=page.info),
         route("/api/studio/file", GET=page.file),

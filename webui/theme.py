@@ -75,6 +75,7 @@ COLOURS = {
     "checkbox_label_background_fill": "transparent",
     "checkbox_label_background_fill_dark": "transparent",
     "checkbox_label_border_width": "0px",
+    "checkbox_label_border_width_dark": "0px",
     "button_primary_background_fill": "*primary_600",
     "button_primary_background_fill_dark": "*primary_600",
     "button_primary_background_fill_hover": "*primary_700",

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import Route
 
+from trainer.compare.shelf import words_beside
 from trainer.durable import read_json
 from trainer.errors import InputError
 from trainer.runfolder import Event
@@ -52,7 +53,7 @@ def routes(settings: Settings, jobs: Jobs) -> list[Route]:
     return [
         route("/api/verdicts", GET=lambda request, body: runs_of(jobs), POST=api.start),
         route("/api/verdicts/form", GET=lambda request, body: form(settings)),
-        route("/api/verdicts/use", GET=lambda request, body: use_form(settings)),
+        route("/api/verdicts/use", GET=api.use),
         route("/api/verdicts/count", POST=api.count),
         route("/api/verdicts/one", GET=api.one),
     ]
@@ -81,6 +82,11 @@ class _Api:
         """?folder=&stamp=: what is known of a folder; `told` only when the stamp is another than the asker's."""
         folder = inside(request.query_params.get("folder", ""), self.settings.roots, "folder")
         return one(self.jobs, folder, request.query_params.get("stamp", ""))
+
+    def use(self, request: Request, body: Tree) -> Tree:
+        """?file=: webui.verdicts.use_form, with "words": the new words that lie beside this LoRA."""
+        file = inside(request.query_params.get("file", ""), self.settings.roots, "file")
+        return {**use_form(self.settings), "words": [*words_beside(file)]}
 
     def _options(self, values: Mapping[str, Any]) -> Compare:
         return validate(Compare, config_of(JOB, options_of(JOB, values), self.settings)["options"])

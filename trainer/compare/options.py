@@ -113,7 +113,7 @@ class ClassPictures(Look):
     """Make regularisation pictures: what the base model draws of a class, so that training does not change it."""
 
     folder: Annotated[str, Field(min_length=1, title="Regularisation folder"), IsPath()]
-    """Pictures go into `1_<class>` in this folder, which Regularisation folder then names."""
+    """Pictures go into `1_<class>` in this folder; give it to the training as its Regularisation folder."""
     words: Annotated[str, Field(pattern=r"^[^\s/\\:*?\"<>|.][^\r\n/\\:*?\"<>|]*$", max_length=200, title="Class")]
     """What the pictures show, in the words that captions have for it: `woman`; it is the prompt where none is given."""
     count: Annotated[int, Field(ge=1, le=10_000, title="Number of pictures")] = 200

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer import places
+from trainer.config.embedding import word_of
 from trainer.durable import make_folder, read_json, write_json
 from trainer.errors import InputError
 from trainer.families.header import ModelError, bundled_words, kind_of, pickle_names, read_header
@@ -80,6 +81,18 @@ def is_embedding(file: Path) -> bool:
     except (ModelError, OSError):
         return False
     return any(EMBEDDING.fullmatch(name) for name in names)
+
+
+def words_beside(lora: Path) -> dict[str, Path]:
+    """The new words whose own files lie beside a LoRA, and these; one that another training left there is none."""
+    named = {
+        word: file for file in sorted(lora.parent.glob("*.safetensors")) if (word := word_of(lora.name, file.name))
+    }
+    return {word: file for word, file in named.items() if is_embedding(file) and _session(file) == _session(lora)}
+
+
+def _session(file: Path) -> str | None:
+    return read_header(file).metadata.get("ss_session_id")
 
 
 def bundled_in(file: Path) -> list[Embedding]:

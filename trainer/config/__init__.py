@@ -59,7 +59,7 @@ class Config(Part):
     about: str = ""
     """What a preset is for, in a sentence."""
     seed: Annotated[int, Field(ge=0, lt=2**32), Kohya("seed", "Seed")] = 42
-    """The same seed and settings give the same LoRA; another seed is another try."""
+    """The same seed and settings give the same weights; another seed is another try."""
     model: Model = Model()
     data: Data = Data()
     captions: Captions = Captions()

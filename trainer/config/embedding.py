@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -15,6 +16,26 @@ BUNDLE = "bundle_emb"
 """How the names of all vectors begin that a LoRA's file holds for new words."""
 FORBIDDEN = set(".:;\"'/\\|?*()[]{}")
 """What has a meaning of its own in prompts, in the names of files, or in those of a file's tensors."""
+
+
+def called(name: str, word: str) -> str:
+    """The name of a word's own file beside others: the word behind the output's name, before the epoch or step."""
+    stem, count, ending = _parts(name)
+    return f"{stem}_{word.replace('<', '').replace('>', '')}{count}{ending}"
+
+
+def word_of(name: str, beside: str) -> str:
+    """The word whose own file has the name `beside` next to the output's: `called` the other way round, else empty."""
+    stem, *rest = _parts(name)
+    whole, *others = _parts(beside)
+    head, _, word = whole.partition(f"{stem}_")
+    return word if rest == others and not head else ""
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """The name of a saved file: what the output is called, the epoch or step, the ending."""
+    whole = re.fullmatch(r"(.*?)(-\d{6}|-step\d{8})?(\.safetensors)", name)
+    return (whole[1], whole[2] or "", whole[3]) if whole else (name, "", "")
 
 
 class NewWord(NamedTuple):
@@ -96,8 +117,8 @@ class Pivotal(NewWords):
     """Learn the vectors up to this step alone, or to a share of all steps such as `50%`, and the LoRA around them to
     the end; empty learns both to the end."""
     files: Annotated[Literal["both", "bundled", "apart"], Field(title="Files of new words")] = "both"
-    """Where the vectors are kept: `bundled` in the LoRA's file, which A1111 reads; `apart` in files beside it, as
-    ComfyUI and diffusers want them; or `both`."""
+    """Where the vectors are kept: in the LoRA's file, which A1111 reads (`bundled`), in files beside it, as ComfyUI and
+    diffusers want them (`apart`), or `both`."""
 
     def stop_step(self, steps: int) -> int | None:
         """The step of `steps` from which on the vectors stay as they are; None for none."""

@@ -46,6 +46,12 @@ class Part(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, field_title_generator=label
     )
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **more: Any) -> None:
+        """A help is one line wherever it is read, over how many lines it may be written here."""
+        for field in cls.model_fields.values():
+            field.description = field.description and " ".join(field.description.split())
+
 
 def _size(value: Any) -> Any:
     """One number means a square; "512,768" is how the Kohya GUI writes a size."""

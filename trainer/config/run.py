@@ -72,15 +72,15 @@ class Save(Part):
     """What is written during training."""
 
     every_epochs: Annotated[Count | None, Kohya("save_every_n_epochs", "Save every N epochs")] = 1
-    """Keep a LoRA of every n-th epoch to choose from; empty keeps the last one alone."""
+    """Keep a file of every n-th epoch to choose from; empty keeps the last one alone."""
     every_steps: Annotated[Count | None, Kohya("save_every_n_steps", "Save every N steps")] = None
-    """Keep a LoRA after every n steps too; empty for none."""
+    """Keep a file after every n steps too; empty for none."""
     every_minutes: Annotated[float | None, Field(gt=0, title="Save every N minutes")] = None
-    """Keep a LoRA after so many minutes too; empty for none."""
+    """Keep a file after so many minutes too; empty for none."""
     keep_last: Annotated[Count | None, Kohya("save_last_n_epochs", "Save last N epochs")] = None
     """Keep only the newest n of these files; the final one always stays."""
     precision: Annotated[Literal["fp32", "fp16", "bf16"], Kohya("save_precision", "Save precision")] = "fp16"
-    """Precision of the saved LoRA; fp16 is what every tool reads."""
+    """Precision of the saved file; fp16 is what every tool reads."""
     state_minutes: Annotated[float, Field(ge=0, title="Minutes between training states")] = 10.0
     """Minutes between states that a training can be resumed from; 0 writes one each step."""
     state_keep: Annotated[
@@ -130,7 +130,7 @@ class Validation(Part):
 
 
 class Watch(Part):
-    """Draws with the LoRA while it is trained, scores the pictures, and can stop when they get no better."""
+    """Draws while it trains, scores the pictures, and can stop when they get no better."""
 
     every_epochs: Annotated[Count | None, Field(title="Compare every N epochs")] = None
     """Draw and score pictures after every n-th epoch, as it is done afterwards; empty for none."""
@@ -157,7 +157,7 @@ class Watch(Part):
 
 
 class Output(Part):
-    """Where the LoRA goes, and what its file says about itself."""
+    """Where the trained file goes, and what it says about itself."""
 
     name: Annotated[
         str,
@@ -167,7 +167,7 @@ class Output(Part):
     ] = "last"
     """The file is `<name>.safetensors`."""
     folder: Annotated[Text, Kohya("output_dir", "Output folder", "Output directory for trained model"), IsPath()] = None
-    """Gets the LoRA and its samples, as the run folder does; empty keeps them in the run folder alone."""
+    """Gets the trained files and their samples, as the run folder does; empty keeps them in the run folder alone."""
     logging: Annotated[Text, Kohya("logging_dir", "Logging folder", "Logging directory"), IsPath()] = None
     """Gets the TensorBoard files, as the run folder does."""
     log_prefix: Annotated[str, AfterValidator(_file_name), Kohya("log_prefix", "Log prefix")] = ""
@@ -175,11 +175,11 @@ class Output(Part):
     log_name: Annotated[Text, AfterValidator(_file_name), Kohya("log_tracker_name", "Log tracker name")] = None
     """Folder of the TensorBoard files within the run's; empty is `network_train`, as in sd-scripts."""
     metadata: Annotated[bool, Kohya("no_metadata", "Write metadata")] = True
-    """Write the settings into the LoRA's file, so that one can see how it was made."""
+    """Write the settings into the trained file, so that one can see how it was made."""
     comment: Annotated[str, Kohya("training_comment", "Training comment")] = ""
-    """A note in the LoRA's file; a good place for the trigger word."""
+    """A note in the trained file; a good place for the trigger word."""
     title: Annotated[str, Kohya("metadata_title", "Metadata title")] = ""
-    """What programs list the LoRA as; empty takes Model output name."""
+    """What programs list the file as; empty takes Model output name."""
     author: Annotated[str, Kohya("metadata_author", "Metadata author")] = ""
     """Who made it."""
     description: Annotated[str, Kohya("metadata_description", "Metadata description")] = ""

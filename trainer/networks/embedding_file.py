@@ -6,7 +6,6 @@ file's name. Inside a LoRA it is `bundle_emb.<word>.string_to_param.*`, or `bund
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trainer.config.embedding import BUNDLE
+from trainer.config.embedding import BUNDLE, called
 from trainer.errors import InputError
 
 KEYS = {
@@ -58,13 +57,6 @@ def files_of(name: str, tensors: Mapping[str, Tensor], where: str = "both") -> d
     if not layers:
         return beside
     return {name: layers if where == "apart" else dict(tensors), **({} if where == "bundled" else beside)}
-
-
-def called(name: str, word: str) -> str:
-    """The name of a word's own file beside others: the word behind the output's name, before the epoch or step."""
-    whole = re.fullmatch(r"(.*?)(-\d{6}|-step\d{8})?(\.safetensors)", name)
-    stem, count, ending = whole.groups(default="") if whole else (name, "", "")
-    return f"{stem}_{word.replace('<', '').replace('>', '')}{count}{ending}"
 
 
 def read_bundled(path: Path, word: str) -> dict[str, Tensor]:

@@ -117,7 +117,7 @@ def way(by: str, rows: Sequence[Row]) -> str | None:
         return by
     if by != "auto":
         raise InputError(f"by: {by!r} is none; there are {', '.join(WAYS)} and auto")
-    told = [row for row in rows if row.loss is not None]
+    told = [row for row in rows if row.state in ("done", "stopped") and row.loss is not None]
     return next((name for name in WAYS if told and all(getattr(row, name) is not None for row in told)), None)
 
 

@@ -16,6 +16,8 @@ from trainer.verdict.scores import Kind, What
 
 AVERAGES = "averages"
 """The folder, in the one that is compared, of the averages that the comparison makes."""
+CHOSEN = "chosen"
+"""The folder, in the one that is compared, of copies that someone chose to use."""
 INDEX = "model_index.json"
 """What makes a folder a model of diffusers."""
 SAVED = re.compile(r"-(step\d+|\d{6,})$")
@@ -52,14 +54,14 @@ def strengths_of(what: What, wanted: Sequence[float]) -> list[float]:
 
 
 def find_saved(folder: Path, run: RunFolder | None, config: Config | None, trigger: str | None) -> list[Saved]:
-    """The files of a run or of another folder in the order of saving, without the averages of an earlier comparison.
+    """The files of a run or of another folder in the order of saving, without what an earlier comparison made.
 
     InputError when there are none, and for a training of several words.
     """
     home = run.checkpoints if run else folder
     found: dict[What, list[Path]] = {}
     for path in _models(home):
-        if AVERAGES not in path.relative_to(home).parts:
+        if not {AVERAGES, CHOSEN} & {*path.relative_to(home).parts}:
             found.setdefault(what_of(path), []).append(path)
     what = next((one for one in _FIRST if one in found), None)
     if what is None:

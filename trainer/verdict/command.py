@@ -16,7 +16,7 @@ from trainer.verdict.use_options import Use
 def add(words: Any) -> None:
     """Adds `compare` and `use` to the command line's words."""
     add_tool(words, "compare", "find the best file of a run, and say why", Compare, compare, "pictures")
-    about = "copy a LoRA under its final name to A1111, Forge, ComfyUI, InvokeAI"
+    about = "copy a LoRA, embedding or model under its final name to A1111, Forge, ComfyUI, InvokeAI"
     add_tool(words, "use", about, Use, use.run, "folders", {"file": "FILE"})
 
 

@@ -29,10 +29,10 @@ export function tab(words, within = '#tabs') {
 
 // Marks
 
-// A field is called by its label alone; Gradio puts the help into the label too.
+// A field is called by its label alone; Gradio puts the help into the label too. A group of fields is a block as well.
 function name(box) {
-  const title = box.querySelector('[data-testid="block-info"]'), help = box.querySelector('.info-text'), input = inputOf(box)
-  if (!title || !help || !input || input.hasAttribute('aria-label')) return
+  const title = box.querySelector('[data-testid="block-info"], .label-text'), help = box.querySelector('.info-text'), input = inputOf(box)
+  if (title?.closest('.block') !== box || !help || !input || input.hasAttribute('aria-label')) return
   input.setAttribute('aria-label', title.textContent.trim())
   help.id ||= newId()
   input.setAttribute('aria-describedby', help.id)
@@ -147,7 +147,7 @@ addEventListener('likeness-state', () => {
   if (start) setTimeout(() => document.getElementById('job')?.scrollIntoView({ block: 'start' }), 200)
 })
 // Tabs and accordions are drawn when they are opened; the marks come after.
-const MARKED = '.field, .path-file, .path-folder'
+const MARKED = '.field, .path-file, .path-folder, .info-text'
 const bears = node => node.nodeType === 1 && (node.closest(MARKED) || node.querySelector(MARKED))
 new MutationObserver(changes => changes.some(({ addedNodes }) => [...addedNodes].some(bears)) && refresh())
   .observe(document.documentElement, { childList: true, subtree: true })

@@ -54,6 +54,7 @@ class Generate extends Tool {
       h('div', { class: 'lk-row' }, this.held, this.free)),
     h('div', { class: 'lk-studio-body' }, h('div', { class: 'lk-studio-settings' }, generation, hires, face, more, this.back()), this.gallery))
     this.addEventListener('likeness-send', ({ detail }) => this.take(detail))
+    this.addEventListener('likeness-word', ({ detail }) => this.word(detail))
     this.replaceChildren(h('section', { class: 'lk-card' }, this.form))
     this.boxes.get('loras').look()
     this.gallery.look(this.read('out').trim())
@@ -76,6 +77,15 @@ class Generate extends Tool {
     }
     if (field.name === 'base') row.append(this.about = h('p', { class: 'lk-help', role: 'status' }))
     return row
+  }
+
+  // An embedding: its word into the prompt, and the folder where it is found.
+  word({ name, folder }) {
+    const folders = this.read('folders').split('\n').filter(line => line.trim() && line !== folder)
+    this.write('prompt', [this.read('prompt').trim(), name].filter(Boolean).join(', '))
+    this.write('folders', [...folders, folder].filter(Boolean).join('\n'))
+    this.boxes.get('prompt').focus()
+    this.later()
   }
 
   seed(value) {

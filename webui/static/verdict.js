@@ -96,12 +96,15 @@ class Verdict extends Live {
   }
 
   open(line) {
-    const isOther = line.folder !== this.line?.folder
+    const isOther = line.folder !== this.line?.folder, isTurned = line.busy !== this.line?.busy
     this.line = line
     this.form.take?.(line)
     customElements.whenDefined('likeness-verdict-form').then(() => this.form.take(line))
     say(this.facts, [line.base, has(line.verdict) && `compared ${clock(line.verdict)}`].filter(Boolean).join(' · '))
-    if (!isOther) return
+    if (!isOther) {
+      if (isTurned) this.look() // begun, gone on with or ended
+      return
+    }
     sessionStorage.setItem(OPEN, line.folder)
     this.known = null
     this.stamp = ''

@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.components import Component
 
 from trainer.config import Config
-from webui.boxes import Boxes
+from webui.boxes import Boxes, is_seen
 from webui.configs import KOHYA, LIKENESS, presets
 from webui.desk import DEFAULTS, Desk, Sheet
 from webui.fields import FIELDS
@@ -50,6 +50,7 @@ class LoraTab:
     def __init__(self, settings: Settings, jobs: Jobs) -> None:
         self.settings = settings
         self.boxes = Boxes(Config())
+        self.groups = {title: gr.Accordion(title, open=False, render=False) for title in ADVANCED}
         self.desk = Desk(settings, jobs)
         # Two, since a look at the form may be answered late, and is not to undo the turn of a tab.
         self.wire = gr.HTML("{}", html_template="", js_on_load=WIRE + _teller("State"), render=False, elem_id="wire")
@@ -146,9 +147,10 @@ class LoraTab:
             with gr.Tab("Basic"), gr.Row(elem_classes="grid"):
                 self.boxes.place(BASIC)
             with gr.Tab("Advanced"):
-                for title, names in ADVANCED.items():
-                    with gr.Accordion(title, open=False), gr.Row(elem_classes="grid"):
-                        self.boxes.place(names)
+                for title, group in self.groups.items():
+                    group.render()
+                    with group, gr.Row(elem_classes="grid"):
+                        self.boxes.place(ADVANCED[title])
             for title, names in (("Samples", SAMPLES), ("Metadata", METADATA)):
                 with gr.Tab(title), gr.Row(elem_classes="grid"):
                     self.boxes.place(names)
@@ -159,7 +161,7 @@ class LoraTab:
         desk, boxes = self.desk, self.boxes
         everything = boxes.all() | {self.wire, self.path, self.style, self.run, self.kept}
         everything |= set(self.wish.values())
-        outputs = [*boxes.by_name.values(), self.wire, *self.shown]
+        outputs = [*boxes.by_name.values(), *self.groups.values(), self.wire, *self.shown]
         outputs += [self.path, self.style, self.run, self.kept, self.panel]
 
         # What fills the form is done one after the other, so that the last press is what stands in it.
@@ -211,7 +213,7 @@ class LoraTab:
     def first(self, page: gr.Blocks) -> None:
         """What is shown when the page opens: the settings of last time, and the job that runs."""
         inputs = self.boxes.all() | {self.wire}
-        outputs = [*self.boxes.by_name.values(), self.wire, *self.shown, self.run, self.panel]
+        outputs = [*self.boxes.by_name.values(), *self.groups.values(), self.wire, *self.shown, self.run, self.panel]
         page.load(partial(self.answer, work=self.desk.remember), inputs, outputs, show_progress="hidden")
 
     def sheet(self, data: Mapping[Any, Any]) -> Sheet:
@@ -240,6 +242,7 @@ class LoraTab:
         before = earlier(sheet.values, sheet.wire)
         work(sheet)
         told = self.boxes.updates(sheet.values, sheet.tab, None if sheet.whole else before)
+        told |= self._groups_of(sheet, before)
         told |= {self.wire: sheet.state(), **dict(zip(self.shown, sheet.said(), strict=True))}
         if sheet.path != (data.get(self.path) or ""):
             told[self.path] = sheet.path
@@ -250,6 +253,16 @@ class LoraTab:
         if sheet.run != data.get(self.run):
             told |= {self.run: sheet.run, self.panel: panel_of(sheet.run)}
         return told
+
+    def _groups_of(self, sheet: Sheet, before: Mapping[str, Any]) -> Data:
+        """A group that has no field to show is not shown; only what differs from `before`, unless all is told."""
+
+        def seen(values: Mapping[str, Any]) -> dict[str, bool]:
+            return {group: any(is_seen(name, values, sheet.tab) for name in ADVANCED[group]) for group in ADVANCED}
+
+        now = seen(sheet.values)
+        was = dict[str, bool]() if sheet.whole else seen(before)
+        return {self.groups[group]: gr.update(visible=shown) for group, shown in now.items() if shown != was.get(group)}
 
 
 def earlier(values: Mapping[str, Any], wire: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class _Own:
             return form.answer(data, lambda sheet: form.desk.fill(sheet, config, told))
 
         given = {*asked, *boxes.all(), form.wire, form.kept}
-        told = [self.plan, *boxes.all(), form.wire, *form.shown, form.kept]
+        told = [self.plan, *boxes.all(), *form.groups.values(), form.wire, *form.shown, form.kept]
         self.details.click(fill, given, told, show_progress="hidden").then(fn=None, js=TO_FORM)
 
     def look(self, images: str, trigger: str, kind: str, base: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 // The verdict in words: the sentence, how sure it is, why, what to do next, and what was not measured.
 import { button, clock, h } from '../tools.js'
-import { isLora, words } from './told.js'
+import { words } from './told.js'
 
 const SURE = {
   clear: 'Clear: had other pictures been drawn, it would have stayed on top nine times of ten or more, and nothing ties with it.',
@@ -28,8 +28,7 @@ export function answer(told, { use, show }) {
     ties.length > 0 && h('p', { class: 'lv-ties' }, h('b', {}, ties.length > 1 ? 'Ties. ' : 'A tie. '), 'By these pictures it cannot be told apart from ',
       ties.flatMap((tie, place) => [place ? ', ' : '', button(words(tie), () => show(tie), { class: 'lk-link' })]), '.'),
     h('div', { class: 'lk-row' },
-      row && !isLora(row) && h('code', { class: 'lv-file' }, row.file),
-      row && isLora(row) && button(pick ? 'Use this one' : `Use ${words(best)} all the same`, () => use(row), { class: `lk-button ${pick ? 'lk-primary' : ''}` }),
+      row && button(pick ? 'Use this one' : `Use ${words(best)} all the same`, () => use(row), { class: `lk-button ${pick ? 'lk-primary' : ''}` }),
       h('span', { class: 'lk-soft' }, `Compared on ${told.base.split(/[\\/]/).at(-1)}, ${clock(told.when)}${told.eyes?.length ? `; looked at by ${told.eyes.join(', ')}` : ''}`)),
     h('dl', { class: 'lv-next' }, h('dt', {}, 'Diagnosis'), h('dd', {}, FOUND[verdict.diagnosis]), h('dt', {}, 'Next step'), h('dd', {}, verdict.next_step)),
     verdict.evidence.length > 0 && h('section', { 'aria-label': 'Evidence' }, h('h4', {}, 'Why'), h('dl', { class: 'lv-why' }, verdict.evidence.flatMap(pair))),

@@ -56,7 +56,7 @@ export class Table {
       h('th', { scope: 'row', class: 'lv-name', title: row.file }, nameOf(row), mark && h('span', { class: 'lv-mark' }, mark), h('span', { class: 'lk-soft' }, fileName(row))),
       isLora(row) && h('td', {}, strengthOf(row)), this.bar(row.total, true),
       Object.entries(this.measures).map(([name, measure]) => measure.loss ? h('td', { class: 'lv-figure' }, name === 'gap' ? percent(row.scores.gap) : loss(row.scores[name])) : this.bar(row.scores[name], measure.good)),
-      h('td', { class: 'lv-last' }, isLora(row) && button('Use', () => this.use(row), { class: `lk-button lk-small${isPick ? ' lk-primary' : ''}`, title: 'Use this one', 'aria-label': `Use ${words(row)}` })))
+      h('td', { class: 'lv-last' }, button('Use', () => this.use(row), { class: `lk-button lk-small${isPick ? ' lk-primary' : ''}`, title: 'Use this one', 'aria-label': `Use ${words(row)}` })))
   }
 
   bar(value, good) {

@@ -19,7 +19,7 @@ export function nameOf(row) {
 
 export const strengthOf = row => number(row.strength)
 
-// Whole models and embeddings are what they are: no strength, and no folder of LoRAs to put them into.
+// Whole models and embeddings are what they are: they have no strength.
 export const isLora = row => !row.what || row.what === 'lora'
 
 export const words = row => isLora(row) ? `${nameOf(row)} at strength ${strengthOf(row)}` : nameOf(row)

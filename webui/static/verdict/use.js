@@ -5,10 +5,11 @@ import { refresh } from '../live.js'
 import { fileName, nameOf } from './told.js'
 
 const SHOWN = ['name', 'strength', 'trigger']
+const LACKS = { model: ['strength', 'negative'], embedding: ['strength', 'negative', 'trigger'] } // fields
 
 class Use extends Tool {
   get source() {
-    return 'api/verdicts/use'
+    return `api/verdicts/use?file=${encodeURIComponent(this.given.row.file)}`
   }
 
   show() {
@@ -19,6 +20,7 @@ class Use extends Tool {
     const { told, row, output } = this.given
     this.fields.delete('file')
     const own = { name: output, strength: String(row.strength), trigger: told.trigger || '', preview: this.bestPicture() }
+    if (row.what === 'embedding') own.name = own.trigger.replace(/[<>]/g, '') // prompts call it by its file
     if (row === told.pick) own.notes = told.verdict.sentence
     const values = { ...form.values, ...own }, [, where, more] = form.groups
     const field = name => this.fields.get(name)
@@ -32,7 +34,9 @@ class Use extends Tool {
       this.grid(where.fields, values),
       h('details', { class: 'lk-fold' }, h('summary', {}, more.title), this.grid(more.fields, values)),
       this.told)
-    this.replaceChildren(h('p', { class: 'lk-soft' }, `${nameOf(row)}, ${fileName(row)}: it is copied, the original stays where it is.`),
+    for (const name of LACKS[row.what] || []) this.rows.get(name).hidden = true
+    this.replaceChildren(h('p', { class: 'lk-soft' }, `${nameOf(row)}, ${fileName(row)}: it is copied, the original stays where it is.`,
+      form.words.length > 0 && ` Its new words lie beside it, and go along as embeddings: ${form.words.join(', ')}.`),
       this.form, this.task, this.result, h('div', { class: 'lk-row lv-use-row' }, this.start_, button('Close', () => this.closest('dialog').close(), { class: 'lk-button' })))
     this.form.querySelector('input').focus()
   }
@@ -72,18 +76,18 @@ class Use extends Tool {
 
   // What was written where, and the words for a prompt.
   written({ summary, placed = [], lines = [], prompt }) {
-    const programs = [...new Set(placed.map(({ program }) => program))]
+    const homeOf = ({ program, file }) => `${program} ${folderOf(file)}`
     const copy = button('Copy', async () => {
       getSelection().selectAllChildren(code) // where the clipboard is closed (http), Ctrl-C is one key away
       await navigator.clipboard?.writeText(prompt).then(() => say(copy, 'Copied'), () => {})
     }, { class: 'lk-button lk-small' }), code = h('code', {}, prompt)
     this.result.replaceChildren(
-      programs.length ? h('h4', {}, 'It is there') : h('p', {}, summary),
-      programs.length ? h('dl', { class: 'lv-why' }, programs.flatMap(program => {
-        const mine = placed.filter(one => one.program === program)
-        return [h('dt', {}, program), h('dd', {}, h('div', { class: 'lk-soft' }, folderOf(mine[0].file)), h('ul', {}, mine.map(({ file, state }) => h('li', {}, `${file.split(/[\\/]/).at(-1)}: ${state}`))))]
+      placed.length ? h('h4', {}, 'It is there') : h('p', {}, summary),
+      placed.length ? h('dl', { class: 'lv-why' }, [...new Set(placed.map(homeOf))].flatMap(home => {
+        const mine = placed.filter(one => homeOf(one) === home)
+        return [h('dt', {}, mine[0].program), h('dd', {}, h('div', { class: 'lk-soft' }, folderOf(mine[0].file)), h('ul', {}, mine.map(({ file, state }) => h('li', {}, `${fileName({ file })}: ${state}`))))]
       })) : '',
-      h('p', { class: 'lk-row' }, 'In a prompt:', code, copy),
+      prompt ? h('p', { class: 'lk-row' }, 'In a prompt:', code, copy) : '',
       ...lines.slice(placed.length).map(line => h('p', { class: 'lk-note' }, line)))
     this.task.hidden = true
     this.result.hidden = false
