@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
@@ -24,8 +25,8 @@ from tests.pictures import draw_folder
 from tests.serving import Served, free_port
 from tests.waiting import until
 from trainer.config import Config
-from trainer.durable import write_json
-from trainer.runfolder import RunFolder
+from trainer.durable import read_json, write_json
+from trainer.runfolder import RunFolder, identity
 from trainer.tree import validate
 from trainer.verdict.diagnosis import Facts
 from trainer.verdict.options import Compare
@@ -460,9 +461,14 @@ def test_a_stopped_comparison_is_gone_on_with(
     begun: list[Path] = []
 
     def engine(run: RunFolder, *given: Any) -> subprocess.Popen[bytes]:
+        """Another process than the first: one that waits."""
         begun.append(run.path)
         at_work(run, trained)
-        return subprocess.Popen([sys.executable, "-c", ""])
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        until(psutil.Process(child.pid).cmdline)
+        file = run.path / "pid.json"
+        write_json(file, {**read_json(file), **identity(psutil.Process(child.pid))})
+        return child
 
     monkeypatch.setattr(process, "start", engine)
     view, rows = show(), candidates(trained)
@@ -498,6 +504,7 @@ def test_a_stopped_comparison_is_gone_on_with(
     score(0, 2)  # what was drawn before is told once more
     score(2, 3)
     assert task.get_by_role("button", name="Stop", exact=True).is_visible()
+    process.kill(job)
 
 
 @needs_browser
