@@ -32,7 +32,7 @@ class Model(Part):
     vae_batch: Annotated[int, Field(ge=1, le=64), Kohya("vae_batch_size", "VAE batch size")] = 1
     """Pictures encoded by the VAE at once while caching."""
     vae_slicing: Annotated[bool, Field(title="VAE slicing")] = False
-    """Encode one picture at a time even when vae_batch is larger."""
+    """Encode one picture at a time even when VAE batch size is larger."""
     vae_tiling: Annotated[bool, Field(title="VAE tiling")] = False
     """Run the VAE in overlapping tiles: far less memory at large sizes, slightly different pixels."""
     clip_skip: Annotated[int | None, Field(ge=1, le=12), Kohya("clip_skip", "Clip skip")] = None

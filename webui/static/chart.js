@@ -223,10 +223,11 @@ function space(lines, smoothed, also, width) {
   }
 }
 
+// A single point is a dot: h0 gives it ends, which are round.
 function line(pairs, { x, y, low, high }, place, kind) {
   const free = value => y(low) + (low - value) / (high - low) * (y(low) - y(high)) // peaks leave the view, they do not bend
   const path = pairs.map(([step, value]) => `${x(step).toFixed(1)},${free(value).toFixed(1)}`).join('L')
-  return svg('path', { class: kind, d: path ? `M${path}` : '', style: `--line: var(--lk-line-${place % COLOURS + 1})` })
+  return svg('path', { class: kind, d: path ? `M${path}h0` : '', style: `--line: var(--lk-line-${place % COLOURS + 1})` })
 }
 
 function axes({ x, y, low, high, last, width }, kind) {
