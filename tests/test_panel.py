@@ -206,9 +206,7 @@ def test_one_loss_alone_is_drawn_although_its_mean_is_rounded(server: Server, sh
     run = record(server.settings.runs, epochs=0)
     run.event("step", step=1, epoch=1, loss=0.021, average=0.021, lr={"unet": 1e-4}, rate=2.0, left_s=9.0, memory=1)
     view = show("<likeness-job></likeness-job>")
-    dot = view.locator("path.lk-smooth[d^=M][d$=h0]").first
-    dot.wait_for(state="attached")
-    assert dot.evaluate("path => getComputedStyle(path).strokeLinecap") == "round"  # else it has no ends to be seen
+    view.locator("circle.lk-smooth").wait_for()
     assert 3 <= len(texts(view, ".lk-plot text")) < 20
 
 

@@ -80,7 +80,7 @@ export class Chart extends HTMLElement {
       ...(empty ? [] : axes(this.space, this.kind)),
       ...(this.runs.length === 1 && !empty ? epochLines(this.runs[0], this.space) : []),
       svg('clipPath', { id: 'lk-clip' }, svg('rect', {
-        x: EDGE.left, y: EDGE.top - 6, width: Math.max(0, this.space.width - EDGE.left - EDGE.right), height: HEIGHT - EDGE.top - EDGE.bottom + 12,
+        x: EDGE.left - 6, y: EDGE.top - 6, width: Math.max(0, this.space.width - EDGE.left - EDGE.right + 12), height: HEIGHT - EDGE.top - EDGE.bottom + 12,
       })),
       svg('g', { 'clip-path': 'url(#lk-clip)' },
         ...(this.kind === 'loss' ? this.lines : []).map(({ points, place }) => line(points.map(({ step, value }) => [step, value]), this.space, place, 'lk-raw')),
@@ -223,11 +223,12 @@ function space(lines, smoothed, also, width) {
   }
 }
 
-// A single point is a dot: h0 gives it ends, which are round.
 function line(pairs, { x, y, low, high }, place, kind) {
   const free = value => y(low) + (low - value) / (high - low) * (y(low) - y(high)) // peaks leave the view, they do not bend
+  const style = `--line: var(--lk-line-${place % COLOURS + 1})`
+  if (pairs.length === 1) return svg('circle', { class: `${kind} lk-one`, cx: x(pairs[0][0]), cy: free(pairs[0][1]), r: 3, style })
   const path = pairs.map(([step, value]) => `${x(step).toFixed(1)},${free(value).toFixed(1)}`).join('L')
-  return svg('path', { class: kind, d: path ? `M${path}h0` : '', style: `--line: var(--lk-line-${place % COLOURS + 1})` })
+  return svg('path', { class: kind, d: path ? `M${path}` : '', style })
 }
 
 function axes({ x, y, low, high, last, width }, kind) {
