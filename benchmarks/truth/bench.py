@@ -169,7 +169,9 @@ def best_weights(results: Sequence[dict[str, Any]], tries: int = 4000) -> list[t
         weights = {name: float(draw.choice([0, 0.05, 0.1, 0.2, 0.4, 0.6, 1])) for name in MEASURES} | {"likeness": 1.0}
         worth = []
         for result in results:
-            totals = [total({name: row["scores"][name] for name in MEASURES}, weights) for row in result["rows"]]
+            told = [row["scores"] for row in result["rows"]]
+            seen = [{name: one[name] for name in MEASURES if one[name] is not None} for one in told]
+            totals = [total(scores, weights) for scores in seen]
             truth = {(one["label"], one["strength"]): one["truth"] for one in result["truth"]}
             pick = result["rows"][int(np.argmax(totals))]
             worth.append(truth[pick["label"], pick["strength"]] / max(truth.values()))
